@@ -1,0 +1,296 @@
+"""The training loop: pool, augmentation, loss, optimiser, averaged weights, checkpoints, curves."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from maskmend.models.architectures import build_network
+from maskmend.models.export import margin
+from maskmend.models.training.config import TrainingConfig
+from maskmend.models.training.patches import UNSURE, PatchMix, Patches, scene_patches, stream
+from maskmend.models.training.sources import Sources
+from maskmend.patcher.errors import WeightsError
+
+MEAN = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
+STD = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
+VALIDATION_SEED = 20_210_415
+VALIDATION_KINDS = ("rcnn28", "yolo", "polygon", "warp", "perturb", "exact")
+BAND = 5
+
+
+class _SceneStream(IterableDataset[Patches]):
+    """Each worker takes every n-th scene of the stream."""
+
+    def __init__(self, sources: Sources, mix: PatchMix, seed: int, first: int) -> None:
+        self.sources, self.mix, self.seed, self.first = sources, mix, seed, first
+
+    def __iter__(self) -> Iterator[Patches]:
+        cv2.setNumThreads(0)
+        torch.set_num_threads(1)
+        worker = get_worker_info()
+        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        return stream(self.sources, self.mix, self.seed, self.first + number, count)
+
+
+class PatchPool:
+    """A bounded pool of patches that new scenes flow through, so that a batch mixes many scenes.
+
+    Args:
+        scenes: endless stream of `Patches`.
+        size: patches held.
+        reuse: mean number of times a patch is drawn before it is replaced.
+        rng: source of randomness of the draws.
+    """
+
+    def __init__(self, scenes: Iterator[Patches], size: int, reuse: float, rng: np.random.Generator) -> None:
+        self._scenes, self._size, self._reuse, self._rng = scenes, size, reuse, rng
+        self._patches = np.empty((size, 64, 64, 5), np.uint8)
+        self._filled = 0
+        self._next = 0
+        self._owed = 0.0
+        self.scenes_used = 0
+
+    def draw(self, count: int) -> Patches:
+        """Draw uint8 [count, 64, 64, 5], after replacing `count / reuse` of the oldest patches."""
+        self._owed += count / self._reuse
+        while self._owed > 0 or self._filled < self._size:
+            new = next(self._scenes)
+            self.scenes_used += 1
+            for patch in new:
+                self._patches[self._next] = patch
+                self._next = (self._next + 1) % self._size
+            self._filled = min(self._size, self._filled + len(new))
+            if self._filled >= self._size:
+                self._owed -= len(new)
+        return self._patches[self._rng.integers(self._size, size=count)]
+
+
+def augment(patches: Patches, rng: np.random.Generator) -> Patches:
+    """Turn and flip each patch by one of the eight symmetries of the square, and recolour its image."""
+    out = np.empty_like(patches)
+    for n, patch in enumerate(patches):
+        turned = np.rot90(patch, int(rng.integers(4)))
+        out[n] = turned[:, ::-1] if rng.random() < 0.5 else turned
+    image = out[..., :3].astype(np.float32)
+    n = len(image)
+    shape = (n, 1, 1, 1)
+    contrast, brightness = rng.uniform(0.6, 1.4, shape), rng.uniform(-30, 30, shape)
+    image = (image - 128) * contrast.astype(np.float32) + 128 + brightness.astype(np.float32)
+    image *= rng.normal(1, 0.06, (n, 1, 1, 3)).astype(np.float32)
+    grey = rng.random(n) < 0.06
+    image[grey] = image[grey].mean(-1, keepdims=True)
+    swapped = rng.random(n) < 0.1
+    image[swapped] = image[swapped][..., ::-1]
+    out[..., :3] = np.clip(image, 0, 255)
+    return out
+
+
+def to_tensors(patches: Patches, input_size: int) -> tuple[Tensor, Tensor]:
+    """Network input float32 [N, 4, S, S] and target int [N, 1, 64, 64] (0, 1, `UNSURE`)."""
+    data = torch.from_numpy(np.ascontiguousarray(patches)).permute(0, 3, 1, 2)
+    image = (data[:, :3].float() - MEAN) / STD
+    coarse = data[:, 3:4].float() * 2 - 1
+    if input_size != image.shape[-1]:
+        image = functional.interpolate(image, (input_size, input_size), mode="bilinear", align_corners=False)
+        coarse = functional.interpolate(coarse, (input_size, input_size), mode="nearest")
+    inputs = torch.cat([image, coarse], 1).contiguous(memory_format=torch.channels_last)
+    return inputs, data[:, 4:5]
+
+
+def loss(logits: Tensor, target: Tensor, coarse: Tensor, config: TrainingConfig) -> Tensor:
+    """Cross-entropy that counts more near the true edge and where the coarse mask is wrong.
+
+    Args:
+        logits: float [N, 1, 64, 64], foreground minus background.
+        target: uint8 [N, 1, 64, 64] with 0, 1, `UNSURE`.
+        coarse: uint8 [N, 1, 64, 64].
+        config: gives the two weights.
+    """
+    sure = (target != UNSURE).float()
+    true = (target == 1).float()
+    near = boundary_band(target, 3).float()
+    weight = sure * (1 + config.boundary_weight * near + config.error_weight * (coarse != target).float())
+    each = functional.binary_cross_entropy_with_logits(logits, true, reduction="none")
+    return (each * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def boundary_band(target: Tensor, radius: int) -> Tensor:
+    """Pixels within `radius` (a square neighbourhood) of the true edge: bool, shape of `target` uint8 [N, 1, 64, 64]."""
+    kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    found = np.empty(target.shape, bool)
+    # OpenCV's erosion of small pictures costs a hundredth of a pooling layer.
+    for n, patch in enumerate((target == 1).to(torch.uint8).numpy()[:, 0]):
+        found[n, 0] = cv2.dilate(patch, kernel) != cv2.erode(patch, kernel)
+    return torch.from_numpy(found)
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then a cosine down to the final rate."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    low = config.final_learning_rate
+    return low + (config.learning_rate - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def validation_patches(sources: Sources, scenes: int) -> dict[str, Patches]:
+    """A fixed set of composed validation patches for each coarse kind, the same in every run."""
+    found = {}
+    for number, kind in enumerate(VALIDATION_KINDS):
+        mix = PatchMix(composed=1.0, exact=1.0, kinds={kind: 1.0})
+        sets = [scene_patches(sources, mix, VALIDATION_SEED + number, i)[::3] for i in range(scenes)]
+        found[kind] = np.concatenate(sets)
+    return found
+
+
+@torch.no_grad()
+def band_accuracy(network: nn.Module, patches: Patches, input_size: int) -> tuple[float, float]:
+    """Accuracy within 5 px of the TRUE boundary: (of the coarse masks, of the refined ones)."""
+    network.eval()
+    right = np.zeros(2)
+    total = 0.0
+    for start in range(0, len(patches), 64):
+        part = patches[start : start + 64]
+        inputs, target = to_tensors(part, input_size)
+        band = boundary_band(target, BAND) & (target != UNSURE)
+        refined = margin(network(inputs), 64).unsqueeze(1) > 0
+        coarse = torch.from_numpy(np.ascontiguousarray(part[..., 3]))[:, None]
+        right += [float(((coarse == target) & band).sum()), float(((refined.to(torch.uint8) == target) & band).sum())]
+        total += float(band.sum())
+    return float(right[0] / total), float(right[1] / total)
+
+
+class Trainer:
+    """One run in one folder: `checkpoint.pt`, `curves.csv` and, at the end, the averaged network.
+
+    Args:
+        config: what to train.
+        data: folder with `coco-cc` and `nuclei`.
+        folder: where the run lives.
+        resume: go on from `checkpoint.pt`; the pool is filled anew, so a resumed run is not bit-identical to an
+            uninterrupted one.
+    """
+
+    def __init__(self, config: TrainingConfig, data: Path, folder: Path, *, resume: bool = False) -> None:
+        self.config, self.folder = config, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.network = build_network(config.architecture, **config.arguments).to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network).eval()
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.step = 0
+        self.rng = np.random.default_rng(config.seed)
+        first_scene = 0
+        if resume:
+            first_scene = self._restore()
+        sources = Sources(data, "train")
+        mix = PatchMix(config.composed, config.exact, config.kinds)
+        loader = DataLoader(
+            _SceneStream(sources, mix, config.seed, first_scene), batch_size=None, num_workers=1, prefetch_factor=8
+        )
+        self.pool = PatchPool(iter(loader), config.pool, config.reuse, self.rng)
+        self.pool.scenes_used = first_scene
+        self.validation = validation_patches(Sources(data, "val"), 24)
+
+    def run(self) -> nn.Module:
+        """Train to the configured number of steps; return the averaged network."""
+        config = self.config
+        began, seen, mean = time.monotonic(), 0, 0.0
+        while self.step < config.steps:
+            value = self._train_step()
+            mean = value if seen == 0 else 0.98 * mean + 0.02 * value
+            seen += 1
+            self.step += 1
+            if self.step % 50 == 0:
+                speed = seen * config.batch / (time.monotonic() - began)
+                print(f"step {self.step}/{config.steps} loss {mean:.4f} {speed:.0f} patches/s", flush=True)
+            if self.step % config.validate_every == 0 or self.step == config.steps:
+                self._validate(mean, time.monotonic() - began)
+            if self.step % config.checkpoint_every == 0 or self.step == config.steps:
+                self._save()
+        return self.average
+
+    def _train_step(self) -> float:
+        config = self.config
+        patches = augment(self.pool.draw(config.batch), self.rng)
+        inputs, target = to_tensors(patches, config.input_size)
+        coarse = torch.from_numpy(np.ascontiguousarray(patches[..., 3]))[:, None]
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, config)
+        self.network.train()
+        value = loss(margin(self.network(inputs), 64).unsqueeze(1), target, coarse, config)
+        self.optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self._track()
+        return float(value.detach())
+
+    @torch.no_grad()
+    def _track(self) -> None:
+        # A young average follows quickly, or it would carry the random start for thousands of steps.
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for mine, theirs in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+    def _validate(self, mean: float, seconds: float) -> None:
+        row: dict[str, Any] = {"step": self.step, "seconds": round(seconds, 1), "loss": round(mean, 5)}
+        for kind, patches in self.validation.items():
+            before, after = band_accuracy(self.average, patches, self.config.input_size)
+            row[f"{kind}_coarse"], row[f"{kind}_refined"] = round(before, 5), round(after, 5)
+        file = self.folder / "curves.csv"
+        fresh = not file.exists()
+        with file.open("a", newline="") as out:
+            writer = csv.DictWriter(out, list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+        print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
+
+    def _save(self) -> None:
+        file = self.folder / "checkpoint.pt"
+        temporary = file.with_suffix(".tmp")
+        torch.save(
+            {
+                "step": self.step,
+                "scenes": self.pool.scenes_used,
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "config": self.config.model_dump(),
+            },
+            temporary,
+        )
+        os.replace(temporary, file)
+
+    def _restore(self) -> int:
+        file = self.folder / "checkpoint.pt"
+        if not file.is_file():
+            raise WeightsError(f"{file} does not exist; start without --resume", field="resume")
+        state = torch.load(file, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
+        self.rng = np.random.default_rng((self.config.seed, self.step))
+        return int(state["scenes"])

@@ -1,0 +1,114 @@
+"""From scenes to training patches: coarse masks, boxes, crops, in a stream that is the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskmend.models.training.coarse import degrade
+from maskmend.models.training.composer import Scene, compose
+from maskmend.models.training.sources import Annotated, Sources
+from maskmend.patcher import boundary_boxes
+
+PATCH = 64
+UNSURE = 2
+"""Value of a target pixel that no loss is taken on."""
+
+Patches = NDArray[np.uint8]
+"""uint8 [N, 64, 64, 5]: R, G, B, coarse mask (0/1), target (0, 1 or `UNSURE`)."""
+
+
+@dataclass(frozen=True)
+class PatchMix:
+    """How training patches are drawn.
+
+    Attributes:
+        composed: share of scenes that are composed; the rest are annotated photographs.
+        exact: of the annotated photographs, share drawn from those with exact masks.
+        kinds: relative weight of each coarse-mask maker.
+        per_instance: most patches taken of one instance and one coarse mask.
+    """
+
+    composed: float
+    exact: float
+    kinds: Mapping[str, float]
+    per_instance: int = 8
+
+
+def scene_patches(sources: Sources, mix: PatchMix, seed: int, index: int) -> Patches:
+    """Patches of scene number `index` of the stream `seed`; the same arguments give the same patches.
+
+    Returns:
+        `Patches`, possibly of length 0.
+    """
+    rng = np.random.default_rng((seed, index))
+    if rng.random() < mix.composed:
+        scene, exact = compose(sources, rng), True
+    else:
+        scene, exact = _photograph(sources, mix, rng)
+    kinds = list(mix.kinds)
+    weights = np.array([mix.kinds[kind] for kind in kinds], dtype=np.float64)
+    weights /= weights.sum()
+    order = rng.permutation(len(scene.masks))[:12]
+    found = []
+    for i in order:
+        for kind in rng.choice(kinds, min(2, len(kinds)), replace=False, p=weights):
+            coarse = degrade(scene.masks[i], str(kind), rng)
+            found.append(_instance_patches(scene.image, scene.masks[i], coarse, exact, mix.per_instance, rng))
+    return np.concatenate(found) if found else np.zeros((0, PATCH, PATCH, 5), np.uint8)
+
+
+def stream(sources: Sources, mix: PatchMix, seed: int, start: int, step: int) -> Iterator[Patches]:
+    """Patches of scenes `start`, `start + step`, ... without end."""
+    index = start
+    while True:
+        yield scene_patches(sources, mix, seed, index)
+        index += step
+
+
+def _photograph(sources: Sources, mix: PatchMix, rng: np.random.Generator) -> tuple[Scene, bool]:
+    exact = bool(rng.random() < mix.exact)
+    choice = [a for a in sources.annotated if a.exact == exact and a.masks]
+    photograph: Annotated = choice[int(rng.integers(len(choice)))]
+    # Small objects are shown at several sizes; large photographs never larger than they are.
+    scale = float(np.exp(rng.uniform(np.log(0.8), np.log(3.0)))) if exact else float(rng.uniform(0.6, 1.1))
+    height, width = (int(side * scale) for side in photograph.image.shape[:2])
+    if max(height, width) > 900:
+        return Scene(photograph.image, photograph.masks), exact
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(photograph.image, (width, height), interpolation=way)
+    few = rng.permutation(len(photograph.masks))[:12]
+    masks = [
+        cv2.resize(photograph.masks[i].astype(np.float32), (width, height), interpolation=way) > 0.5 for i in few
+    ]
+    return Scene(np.asarray(image, np.uint8), [m for m in masks if np.count_nonzero(m) >= 60]), exact
+
+
+def _instance_patches(
+    image: NDArray[np.uint8],
+    true: NDArray[np.bool_],
+    coarse: NDArray[np.bool_],
+    exact: bool,
+    most: int,
+    rng: np.random.Generator,
+) -> Patches:
+    nms = float(rng.choice([0.15, 0.25, 0.4]))
+    boxes = boundary_boxes(coarse, patch=PATCH, nms=nms, ties="raster")
+    boxes = boxes[rng.permutation(len(boxes))[:most]]
+    target = true.astype(np.uint8)
+    if not exact:
+        kernel = np.ones((5, 5), np.uint8)
+        target = np.where(cv2.dilate(target, kernel) != cv2.erode(target, kernel), np.uint8(UNSURE), target)
+    out = np.empty((len(boxes), PATCH, PATCH, 5), np.uint8)
+    height, width = true.shape
+    for n, (x0, y0, _, _) in enumerate(boxes):
+        rows = np.clip(np.arange(y0, y0 + PATCH), 0, height - 1)[:, None]
+        columns = np.clip(np.arange(x0, x0 + PATCH), 0, width - 1)[None, :]
+        out[n, :, :, :3] = image[rows, columns]
+        out[n, :, :, 3] = coarse[rows, columns]
+        out[n, :, :, 4] = target[rows, columns]
+    return out

@@ -1,0 +1,101 @@
+"""Kernels of the reassembly: tiles of 64 x 64 px, each with its own small accumulator."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskmend.patcher._bits import ALL, ONE, ZERO, Bits
+from maskmend.patcher._jit import compiled
+
+EPSILON = 1e-6
+
+
+@compiled
+def blend(
+    bits: Bits,
+    x0: int,
+    y0: int,
+    height: int,
+    boxes: NDArray[np.int32],
+    probabilities: NDArray[np.float32],
+    logit: bool,
+) -> None:
+    """Replace, within a region, the pixels that boxes cover by the vote of their probabilities.
+
+    A pixel's mean is above one half exactly if the sum of (probability - 1/2) is positive, which needs no counts.
+    """
+    width, words = bits.shape
+    across = (width + 63) // 64
+    starts, members = _by_tile(x0, y0, width, height, boxes, across, words)
+    votes = np.empty((64, 64), np.float64)
+    covered = np.empty(64, np.uint64)
+    won = np.empty(64, np.uint64)
+    for tile in range(across * words):
+        if starts[tile] == starts[tile + 1]:
+            continue
+        k = tile // across
+        left, top = (tile % across) * 64, k * 64
+        columns, rows = min(64, width - left), min(64, height - top)
+        votes[:] = 0.0
+        covered[:] = ZERO
+        for i in range(starts[tile], starts[tile + 1]):
+            n = members[i]
+            # Where the box begins, in px of the tile.
+            bx = np.int64(boxes[n, 0]) - x0 - left
+            by = np.int64(boxes[n, 1]) - y0 - top
+            ca, cb = max(bx, 0), min(bx + probabilities.shape[2], columns)
+            ra, rb = max(by, 0), min(by + probabilities.shape[1], rows)
+            for r in range(ra, rb):
+                _add(votes[r, ca:cb], probabilities[n, r - by, ca - bx : cb - bx], logit)
+            reached = (ALL << np.uint64(ra)) & (ALL >> np.uint64(64 - rb))
+            for c in range(ca, cb):
+                covered[c] |= reached
+        won[:] = ZERO
+        for r in range(rows):
+            line = votes[r]
+            shift = np.uint64(r)
+            for c in range(64):
+                won[c] |= np.uint64(line[c] > 0.0) << shift
+        for c in range(columns):
+            bits[left + c, k] = (bits[left + c, k] & ~covered[c]) | (won[c] & covered[c])
+
+
+@compiled
+def _add(votes: NDArray[np.float64], values: NDArray[np.float32], logit: bool) -> None:
+    if logit:
+        for c in range(votes.size):
+            p = min(max(np.float64(values[c]), EPSILON), 1.0 - EPSILON)
+            votes[c] += np.log(p) - np.log1p(-p)
+    else:
+        for c in range(votes.size):
+            votes[c] += np.float64(values[c]) - 0.5
+
+
+@compiled
+def _by_tile(
+    x0: int, y0: int, width: int, height: int, boxes: NDArray[np.int32], across: int, down: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Boxes that touch each tile, in their own order: members[starts[t] : starts[t + 1]]."""
+    starts = np.zeros(across * down + 2, np.int64)
+    members = np.empty(0, np.int64)
+    # The first round counts, the second fills; `starts` is shifted by one place in between.
+    for turn in range(2):
+        for n in range(boxes.shape[0]):
+            ca, cb = max(np.int64(boxes[n, 0]) - x0, 0), min(np.int64(boxes[n, 2]) - x0, width)
+            ra, rb = max(np.int64(boxes[n, 1]) - y0, 0), min(np.int64(boxes[n, 3]) - y0, height)
+            if ca >= cb or ra >= rb:
+                continue
+            for k in range(ra >> 6, ((rb - 1) >> 6) + 1):
+                for c in range(ca >> 6, ((cb - 1) >> 6) + 1):
+                    tile = k * across + c
+                    if turn == 0:
+                        starts[tile + 2] += 1
+                    else:
+                        members[starts[tile + 1]] = n
+                        starts[tile + 1] += 1
+        if turn == 0:
+            for tile in range(2, starts.size):
+                starts[tile] += starts[tile - 1]
+            members = np.empty(starts[starts.size - 1], np.int64)
+    return starts[: starts.size - 1], members

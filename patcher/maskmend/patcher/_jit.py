@@ -1,0 +1,46 @@
+"""How the kernels of this package are compiled: once per machine, kept on disk, without Python's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def compiled(function: Kernel) -> Kernel:
+    """Compile a kernel with numba and keep the machine code on disk.
+
+    Where neither the package's folder nor the user's cache folder can be written (a read-only container without
+    `NUMBA_CACHE_DIR`), the kernel is compiled anew in every process instead of failing.
+    """
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        kernel = njit(cache=True, **options)(function)
+    except RuntimeError:
+        kernel = njit(**options)(function)
+    return kernel  # type: ignore[no-any-return]
+
+
+@intrinsic
+def trailing_zeros(typing_context: Any, word: Any) -> Any:
+    """Number of zero bits below the lowest set bit of a uint64; 64 for the word 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def set_bits(typing_context: Any, word: Any) -> Any:
+    """Number of set bits of a uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate

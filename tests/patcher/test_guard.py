@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from maskmend.patcher import Rle
+from maskmend.patcher.guard import EMPTY, TOO_FAR, edge_confidence, from_crop, guard, hold
+
+SURE = np.ones((1, 4, 4), np.float32)
+
+
+def square(x0: int, y0: int, x1: int, y1: int, size: int = 120) -> np.ndarray:
+    mask = np.zeros((size, size), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def test_a_small_change_passes_untouched() -> None:
+    coarse, refined = Rle.from_dense(square(30, 30, 80, 80)), Rle.from_dense(square(32, 28, 83, 80))
+    result = guard(coarse, refined, SURE)
+    assert result.mask == refined
+    assert result.abstained is None
+
+
+def test_changes_beyond_the_reach_are_undone_and_nearer_ones_kept() -> None:
+    before, after = square(30, 30, 80, 80), square(30, 30, 110, 80)
+    result = guard(Rle.from_dense(before), Rle.from_dense(after), SURE, reach=10)
+    distance = ndimage.distance_transform_edt(~before)
+    assert np.array_equal(result.mask.to_dense(), before | (after & (distance <= 10)))
+
+
+def test_an_empty_refinement_gives_the_coarse_mask_back() -> None:
+    coarse = Rle.from_dense(square(30, 30, 40, 40))
+    result = guard(coarse, Rle.from_dense(np.zeros((120, 120), bool)), SURE)
+    assert result.mask == coarse
+    assert result.abstained == EMPTY
+
+
+def test_a_refinement_that_shares_too_little_gives_the_coarse_mask_back() -> None:
+    coarse, refined = Rle.from_dense(square(30, 30, 50, 50)), Rle.from_dense(square(44, 30, 64, 50))
+    result = guard(coarse, refined, SURE)
+    assert result.mask == coarse
+    assert result.abstained == TOO_FAR
+
+
+@given(
+    hnp.arrays(np.float32, (3, 6, 6), elements=st.floats(0, 1, width=32)),
+    hnp.arrays(np.bool_, (6, 6)),
+    st.floats(0, 0.5),
+)
+@settings(max_examples=200, deadline=None)
+def test_hold_shifts_the_mean_by_its_strength(p: np.ndarray, coarse: np.ndarray, strength: float) -> None:
+    sides = np.broadcast_to(np.where(coarse, 1, -1).astype(np.float32), p.shape)
+    held = hold(p, sides, strength)
+    assert held.dtype == np.float32
+    assert held.min() >= 0
+    assert held.max() <= 1
+    wanted = (p.astype(np.float64) - 0.5).sum(0) + len(p) * strength * sides[0]
+    got = (held.astype(np.float64) - 0.5).sum(0)
+    decided = np.abs(wanted) > 1e-5
+    assert np.array_equal((got > 0)[decided], (wanted > 0)[decided])
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 1)))
+@settings(max_examples=200, deadline=None)
+def test_from_crop_is_the_dense_encoding(crop: np.ndarray) -> None:
+    frame = np.zeros((20, 17), np.uint8)
+    h, w = crop.shape
+    frame[3 : 3 + h, 5 : 5 + w] = crop
+    assert from_crop(crop, 20, 17, 5, 3) == Rle.from_dense(frame)
+
+
+@pytest.mark.parametrize(("value", "confidence"), [(1.0, 1.0), (0.5, 0.0), (0.75, 0.5)])
+def test_confidence_is_the_distance_from_one_half(value: float, confidence: float) -> None:
+    assert edge_confidence(np.full((2, 3, 3), value, np.float32)) == pytest.approx(confidence)
