@@ -180,9 +180,7 @@ def run(seed: int = 0, repeats: int = 15) -> dict[str, Any]:
     }
 
 
-def _probabilities(
-    mask: NDArray[np.bool_], boxes: NDArray[np.int32], rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _probabilities(mask: NDArray[np.bool_], boxes: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.float32]:
     """What a refiner might say: the mask made soft, with noise of its own in every patch, float32 [N, 64, 64]."""
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 3.0)
     crops = np.stack([soft[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes])
@@ -203,8 +201,10 @@ def _seconds(work: Callable[[], object]) -> float:
 def print_table(result: dict[str, Any]) -> None:
     """Print what `run` returned."""
     height, width = result["frame"]
-    print(f"{result['instances']} instances on {height} x {width}, {result['patches']} patches, one thread, "
-          f"medians of {result['repeats']} interleaved runs; outputs identical")
+    print(
+        f"{result['instances']} instances on {height} x {width}, {result['patches']} patches, one thread, "
+        f"medians of {result['repeats']} interleaved runs; outputs identical"
+    )
     print(f"{'stage':30} {'plain ms':>10} {'ours ms':>10} {'ratio':>8}")
     for name, row in result["stages"].items():
         print(f"{name:30} {row['plain_ms']:10.2f} {row['ours_ms']:10.3f} {row['ratio']:7.0f}x")

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from maskmend.patcher import Rle
-from maskmend.patcher.guard import EMPTY, TOO_FAR, edge_confidence, from_crop, guard, hold
+from maskmend.patcher.guard import ALREADY_RIGHT, EMPTY, TOO_FAR, edge_confidence, from_crop, guard, hold
 
 SURE = np.ones((1, 4, 4), np.float32)
 
@@ -31,6 +31,23 @@ def test_changes_beyond_the_reach_are_undone_and_nearer_ones_kept() -> None:
     result = guard(Rle.from_dense(before), Rle.from_dense(after), SURE, reach=10)
     distance = ndimage.distance_transform_edt(~before)
     assert np.array_equal(result.mask.to_dense(), before | (after & (distance <= 10)))
+
+
+def test_a_slight_change_along_the_whole_edge_is_not_believed() -> None:
+    before = square(30, 30, 80, 80)
+    after = before.copy()
+    after[29, 30:80:3] = True
+    coarse, refined = Rle.from_dense(before), Rle.from_dense(after)
+    result = guard(coarse, refined, SURE)
+    assert result.mask == coarse
+    assert result.abstained == ALREADY_RIGHT
+    assert guard(coarse, refined, SURE, least_shift=0.05).mask == refined
+
+
+def test_nothing_changed_is_the_coarse_mask_being_right() -> None:
+    coarse = Rle.from_dense(square(30, 30, 80, 80))
+    result = guard(coarse, coarse, SURE)
+    assert (result.mask, result.abstained) == (coarse, ALREADY_RIGHT)
 
 
 def test_an_empty_refinement_gives_the_coarse_mask_back() -> None:

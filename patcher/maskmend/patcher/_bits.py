@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher._jit import compiled, trailing_zeros
+from maskmend.patcher._jit import compiled, trailing_zeros, whole
 
 Bits = NDArray[np.uint64]
 
@@ -48,7 +48,7 @@ def draw_runs(
     """Set the foreground of canonical runs that lies in a region, which may reach beyond the frame."""
     column, row = 0, 0
     for i in range(counts.size):
-        end = row + np.int64(counts[i])
+        end = row + whole(counts[i])
         if i & 1:
             c, first = column, row
             left = end
@@ -71,7 +71,7 @@ def draw_runs(
 
 @compiled
 def dense_box(mask: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-    """Smallest (x, y, width, height) around the nonzero pixels of a C-ordered mask [H, W]; zeros when there are none."""
+    """Smallest (x, y, width, height) around the nonzero pixels of a C-ordered mask [H, W]; zeros if there are none."""
     height, width = mask.shape
     columns = np.zeros(width, np.uint8)
     y0, y1 = -1, 0
@@ -129,9 +129,7 @@ def undraw(bits: Bits, out: NDArray[np.uint8], x0: int, y0: int, height: int) ->
 
 
 @compiled
-def read_runs(
-    bits: Bits, frame_height: int, frame_width: int, x0: int, y0: int, height: int
-) -> NDArray[np.uint32]:
+def read_runs(bits: Bits, frame_height: int, frame_width: int, x0: int, y0: int, height: int) -> NDArray[np.uint32]:
     """Canonical runs of a frame whose foreground is that of a region within it."""
     runs = np.empty(256, np.uint32)
     used = 0

@@ -5,10 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher._bits import ALL, ONE, ZERO, Bits
-from maskmend.patcher._jit import compiled
+from maskmend.patcher._bits import ALL, ZERO, Bits
+from maskmend.patcher._jit import compiled, whole
 
 EPSILON = 1e-6
+
+
+@compiled
+def survey(boxes: NDArray[np.int32]) -> tuple[bool, int, int, int, int]:
+    """Whether all boxes (int32 [N, 4], N > 0) are squares of one size, and the rectangle around them."""
+    left, top = whole(boxes[0, 0]), whole(boxes[0, 1])
+    right, bottom = whole(boxes[0, 2]), whole(boxes[0, 3])
+    side = right - left
+    alike = True
+    for n in range(boxes.shape[0]):
+        a, b, c, d = whole(boxes[n, 0]), whole(boxes[n, 1]), whole(boxes[n, 2]), whole(boxes[n, 3])
+        alike &= c - a == side and d - b == side
+        left, top, right, bottom = min(left, a), min(top, b), max(right, c), max(bottom, d)
+    return alike, left, top, right, bottom
 
 
 @compiled
@@ -37,13 +51,14 @@ def blend(
         k = tile // across
         left, top = (tile % across) * 64, k * 64
         columns, rows = min(64, width - left), min(64, height - top)
-        votes[:] = 0.0
+        first, end = _reach(boxes, members[starts[tile] : starts[tile + 1]], y0 + top, rows)
+        votes[first:end] = 0.0
         covered[:] = ZERO
         for i in range(starts[tile], starts[tile + 1]):
             n = members[i]
             # Where the box begins, in px of the tile.
-            bx = np.int64(boxes[n, 0]) - x0 - left
-            by = np.int64(boxes[n, 1]) - y0 - top
+            bx = whole(boxes[n, 0]) - x0 - left
+            by = whole(boxes[n, 1]) - y0 - top
             ca, cb = max(bx, 0), min(bx + probabilities.shape[2], columns)
             ra, rb = max(by, 0), min(by + probabilities.shape[1], rows)
             for r in range(ra, rb):
@@ -52,13 +67,23 @@ def blend(
             for c in range(ca, cb):
                 covered[c] |= reached
         won[:] = ZERO
-        for r in range(rows):
+        for r in range(first, end):
             line = votes[r]
             shift = np.uint64(r)
             for c in range(64):
                 won[c] |= np.uint64(line[c] > 0.0) << shift
         for c in range(columns):
             bits[left + c, k] = (bits[left + c, k] & ~covered[c]) | (won[c] & covered[c])
+
+
+@compiled
+def _reach(boxes: NDArray[np.int32], members: NDArray[np.int64], top: int, rows: int) -> tuple[int, int]:
+    """Rows (first, end) of a tile that any of its boxes touch."""
+    first, end = rows, 0
+    for n in members:
+        first = min(first, whole(boxes[n, 1]) - top)
+        end = max(end, whole(boxes[n, 3]) - top)
+    return max(first, 0), min(end, rows)
 
 
 @compiled
@@ -82,8 +107,8 @@ def _by_tile(
     # The first round counts, the second fills; `starts` is shifted by one place in between.
     for turn in range(2):
         for n in range(boxes.shape[0]):
-            ca, cb = max(np.int64(boxes[n, 0]) - x0, 0), min(np.int64(boxes[n, 2]) - x0, width)
-            ra, rb = max(np.int64(boxes[n, 1]) - y0, 0), min(np.int64(boxes[n, 3]) - y0, height)
+            ca, cb = max(whole(boxes[n, 0]) - x0, 0), min(whole(boxes[n, 2]) - x0, width)
+            ra, rb = max(whole(boxes[n, 1]) - y0, 0), min(whole(boxes[n, 3]) - y0, height)
             if ca >= cb or ra >= rb:
                 continue
             for k in range(ra >> 6, ((rb - 1) >> 6) + 1):

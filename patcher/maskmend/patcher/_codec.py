@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher._jit import compiled
+from maskmend.patcher._jit import compiled, whole
 
 FINE = 0
 BAD_CHARACTER = 1
@@ -37,7 +37,7 @@ def parse_counts(text: NDArray[np.uint8], pixels: int) -> tuple[NDArray[np.uint3
     before, last = 0, 0
     value, groups = 0, 0
     for i in range(text.size):
-        code = np.int64(text[i]) - 48
+        code = whole(text[i]) - 48
         if code < 0 or code > 63:
             return runs[:0], BAD_CHARACTER
         if groups >= _MOST_CHARACTERS:
@@ -113,7 +113,7 @@ def is_canonical(counts: NDArray[np.uint32], pixels: int) -> bool:
     for i in range(counts.size):
         if i and counts[i] == 0:
             return False
-        total += np.int64(counts[i])
+        total += whole(counts[i])
     return total == pixels
 
 
@@ -123,9 +123,9 @@ def format_counts(counts: NDArray[np.uint32]) -> NDArray[np.uint8]:
     text = np.empty(counts.size * _MOST_CHARACTERS, np.uint8)
     used = 0
     for i in range(counts.size):
-        value = np.int64(counts[i])
+        value = whole(counts[i])
         if i > 2:
-            value -= np.int64(counts[i - 2])
+            value -= whole(counts[i - 2])
         while True:
             code = value & 31
             value >>= 5
@@ -143,7 +143,7 @@ def bounding_box(counts: NDArray[np.uint32], height: int) -> tuple[int, int, int
     x0, x1, y0, y1 = -1, 0, height, 0
     column, row = 0, 0
     for i in range(counts.size):
-        length = np.int64(counts[i])
+        length = whole(counts[i])
         if i & 1:
             if x0 < 0:
                 x0 = column
@@ -168,5 +168,5 @@ def foreground(counts: NDArray[np.uint32]) -> int:
     """Number of foreground pixels of canonical runs."""
     total = 0
     for i in range(1, counts.size, 2):
-        total += np.int64(counts[i])
+        total += whole(counts[i])
     return total

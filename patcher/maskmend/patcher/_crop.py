@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher._bits import ONE, Bits
-from maskmend.patcher._jit import compiled
+from maskmend.patcher._jit import compiled, whole
 
 
 @compiled
@@ -30,8 +30,8 @@ def cut(
     columns = np.empty(side, np.int64)
     rows = np.empty((3, side, size), np.float32)
     for n in range(boxes.shape[0]):
-        x0 = np.int64(boxes[n, 0]) - padding
-        y0 = np.int64(boxes[n, 1]) - padding
+        x0 = whole(boxes[n, 0]) - padding
+        y0 = whole(boxes[n, 1]) - padding
         for c in range(side):
             columns[c] = min(max(x0 + c, 0), width - 1)
         _cut_mask(bits, mask_x - x0, mask_y - y0, mask_height, side, out[n, 3])
@@ -69,7 +69,7 @@ def _taps(side: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], N
     part = np.empty(size, np.float32)
     for i in range(size):
         at = min(max((i + 0.5) * side / size - 0.5, 0.0), side - 1.0)
-        near[i] = np.int64(at)
+        near[i] = whole(at)
         far[i] = min(near[i] + 1, side - 1)
         part[i] = at - near[i]
     return near, far, part
@@ -79,14 +79,22 @@ def _taps(side: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], N
 def _cut_mask(bits: Bits, left: int, top: int, height: int, side: int, out: NDArray[np.float32]) -> None:
     """Nearest-neighbour crop as -1 and +1; the region begins `left`, `top` px into the crop."""
     size = out.shape[0]
-    words = np.empty((size, (side + 63) // 64), np.uint64)
+    words = np.empty(((side + 63) // 64, size), np.uint64)
+    column = np.empty(words.shape[0], np.uint64)
     for c in range(size):
-        _read_column(bits, (c * side) // size - left, -top, height, side, words[c])
+        _read_column(bits, (c * side) // size - left, -top, height, side, column)
+        words[:, c] = column
+    last = -1
     for r in range(size):
         row = (r * side) // size
-        k, b = row >> 6, np.uint64(row & 63)
+        line = out[r]
+        if row == last:
+            line[:] = out[r - 1]
+            continue
+        last = row
+        word, b = words[row >> 6], np.uint64(row & 63)
         for c in range(size):
-            out[r, c] = np.float32(2 * np.int64((words[c, k] >> b) & ONE) - 1)
+            line[c] = np.float32(np.int32((word[c] >> b) & ONE) * np.int32(2) - np.int32(1))
 
 
 @compiled

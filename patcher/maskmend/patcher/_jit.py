@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from llvmlite import ir
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -44,3 +45,9 @@ def set_bits(typing_context: Any, word: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return types.int64(types.uint64), generate
+
+
+@compiled
+def whole(value: Any) -> int:
+    """A number as int64. Kernels need it: numba makes float64 of a sum of uint64 and int64."""
+    return np.int64(value)  # type: ignore[return-value]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher._jit import compiled
+from maskmend.patcher._jit import compiled, whole
 
 _NONE = -(2**40)
 
@@ -38,8 +38,8 @@ def _flat_passing(xa: int, ya: int, xb: int, yb: int, middle: int) -> int:
     if t < 0 or middle + 1 > xb:
         return _NONE
     slope = np.float64(yb - ya) / np.float64(xb - xa)
-    here = np.int64(ya + slope * t + 0.5)
-    there = np.int64(ya + slope * (t + 1) + 0.5)
+    here = whole(ya + slope * t + 0.5)
+    there = whole(ya + slope * (t + 1) + 0.5)
     return min(here, there)
 
 
@@ -50,10 +50,10 @@ def _steep_passing(xa: int, ya: int, xb: int, yb: int, middle: int) -> int:
     last = yb - ya
     rising = xb > xa
     # Smallest t that lies beyond the passing; the estimate is at most a step or two off.
-    t = min(max(np.int64((middle + 0.5 - xa) / slope), 0), last)
-    while t > 0 and (np.int64(xa + slope * (t - 1) + 0.5) > middle) == rising:
+    t = min(max(whole((middle + 0.5 - xa) / slope), 0), last)
+    while t > 0 and (whole(xa + slope * (t - 1) + 0.5) > middle) == rising:
         t -= 1
-    while t <= last and (np.int64(xa + slope * t + 0.5) > middle) != rising:
+    while t <= last and (whole(xa + slope * t + 0.5) > middle) != rising:
         t += 1
     if t == 0 or t > last:
         return _NONE
@@ -86,10 +86,7 @@ def list_passings(
             first, end = _columns(xa, xb, width)
             for column in range(first, end):
                 middle = 5 * column + 2
-                if dx >= dy:
-                    y = _flat_passing(xa, ya, xb, yb, middle)
-                else:
-                    y = _steep_passing(xa, ya, xb, yb, middle)
+                y = _flat_passing(xa, ya, xb, yb, middle) if dx >= dy else _steep_passing(xa, ya, xb, yb, middle)
                 if y != _NONE:
                     passings[n] = column * height + min((max(y, 0) + 2) // 5, height)
                     n += 1

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher._bits import ONE, Bits, set_rows
-from maskmend.patcher._jit import compiled, set_bits, trailing_zeros
+from maskmend.patcher._jit import compiled, set_bits, trailing_zeros, whole
 
 _LOW = np.uint64(0xFFFF_FFFF)
 _LOW16 = np.uint64(0xFFFF)
@@ -20,6 +20,24 @@ def mix(word: np.uint64) -> np.uint64:
     word ^= word >> np.uint64(13)
     word = (word * np.uint64(0xC2B2_AE35)) & _LOW
     return word ^ (word >> np.uint64(16))
+
+
+@compiled
+def place(centres: NDArray[np.int32], patch: int, width: int, height: int, reference: bool) -> NDArray[np.int32]:
+    """Boxes int32 [N, 4] around pixels int32 [N, 2], shifted into the frame; `boundary_boxes` tells how."""
+    boxes = np.empty((centres.shape[0], 4), np.int32)
+    for n in range(centres.shape[0]):
+        for axis in range(2):
+            side = height if axis else width
+            start = max(whole(centres[n, axis]) - patch // 2, 0)
+            if reference:
+                if start + patch >= side:
+                    start = max(side - 1 - patch, 0)
+            else:
+                start = min(start, max(side - patch, 0))
+            boxes[n, axis] = start
+            boxes[n, axis + 2] = start + patch
+    return boxes
 
 
 @compiled
@@ -76,8 +94,8 @@ def select(
                 spare = np.empty(keys.size, np.uint64)
             _sort(keys[:n], spare[:n])
             for i in range(n):
-                x = np.int64(keys[i] & _LOW16) - x0
-                y = np.int64((keys[i] >> np.uint64(16)) & _LOW16) - y0
+                x = whole(keys[i] & _LOW16) - x0
+                y = whole((keys[i] >> np.uint64(16)) & _LOW16) - y0
                 if (dead[x, y >> 6] >> np.uint64(y & 63)) & ONE:
                     continue
                 if won == winners.shape[0]:
@@ -149,6 +167,6 @@ def _sort(keys: NDArray[np.uint64], spare: NDArray[np.uint64]) -> None:
         shift = np.uint64(32 + 8 * digit)
         source, target = (keys, spare) if digit & 1 == 0 else (spare, keys)
         for i in range(n):
-            value = np.int64((source[i] >> shift) & np.uint64(255))
+            value = whole((source[i] >> shift) & np.uint64(255))
             target[at[value]] = source[i]
             at[value] += 1

@@ -40,8 +40,8 @@ def boundary_boxes(
     Args:
         mask: any mask that `as_rle` reads: `Rle`, bool or uint8 [H, W], COCO RLE.
         patch: side of a box in px, even, 2 to 1024.
-        nms: IoU from which a box is dropped, above 0 and below 1. The IoU is the quotient of two exact integers, rounded
-            once to float64, so that 0.2 means one fifth.
+        nms: IoU from which a box is dropped, above 0 and below 1. The IoU is the quotient of two exact integers,
+            rounded once to float64, so that 0.2 means one fifth.
         ties: order among equal scores. ``"hash"``: ascending f((y * 65536 + x) xor f(`seed` xor 0x27D4EB2F)) with f the
             32-bit finaliser of MurmurHash3, a bijection, so no two pixels tie. ``"raster"``: by y, then x; keeps 17 to
             22 % more boxes.
@@ -73,12 +73,7 @@ def boundary_boxes(
     dead = np.zeros(levels.shape[1:], np.uint64)
     salt = np.uint64(_select.mix(np.uint64(int(seed) ^ _SALT)))
     centres = _select.select(levels, dead, x0, y0, height, stencil(int(patch), float(nms)), ties == "hash", salt)
-    boxes = np.empty((len(centres), 4), np.int32)
-    for axis, side in ((0, rle.width), (1, rle.height)):
-        start = _shifted(centres[:, axis] - patch // 2, int(patch), side, border == "reference")
-        boxes[:, axis] = start
-        boxes[:, axis + 2] = start + patch
-    return boxes
+    return _select.place(centres, int(patch), rle.width, rle.height, border == "reference")
 
 
 @lru_cache(maxsize=64)
@@ -105,10 +100,3 @@ def stencil(patch: int, nms: float) -> NDArray[np.int64]:
 def _overlaps(patch: int, dx: int, dy: int, nms: float) -> bool:
     shared = (patch - dx) * (patch - dy)
     return shared / (2 * patch * patch - shared) >= nms
-
-
-def _shifted(start: NDArray[np.int32], patch: int, side: int, reference: bool) -> NDArray[np.int32]:
-    moved = np.minimum(np.maximum(start, 0), max(side - patch, 0)) if not reference else np.maximum(start, 0)
-    if reference:
-        moved = np.where(moved + patch >= side, max(side - 1 - patch, 0), moved)
-    return moved.astype(np.int32, copy=False)

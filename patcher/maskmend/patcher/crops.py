@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher import _crop
+from maskmend.patcher._blend import survey
 from maskmend.patcher.errors import ImageError, OptionError
 from maskmend.patcher.rle import as_rle, is_whole, region_bits
 
@@ -17,6 +18,10 @@ STD: Final = (58.395, 57.12, 57.375)
 """ImageNet standard deviation of R, G and B, in grey levels."""
 MAX_SIZE: Final = 2048
 
+FARTHEST: Final = 2**20
+"""Farthest that a box may lie from the frame's origin, in px."""
+
+_FAR: Final = "boxes lie more than 2**20 px from the origin; give px of the image"
 _SCALE = (1.0 / np.array(STD)).astype(np.float32)
 _SHIFT = (-np.array(MEAN) / np.array(STD)).astype(np.float32)
 
@@ -51,19 +56,28 @@ def extract_patches(
     if not is_whole(padding) or not 0 <= padding <= 512:
         raise OptionError(f"padding is {padding!r}; use an integer from 0 to 512", field="padding")
     rle = as_rle(mask, height=image.shape[0], width=image.shape[1])
-    squares, _ = check_boxes(boxes)
+    squares = check_boxes(boxes).boxes
     out = np.empty((len(squares), 4, int(size), int(size)), np.float32)
     if len(squares):
         x, y, width, height = rle.bbox
         bits = region_bits(rle, x, y, width, height)
-        _crop.cut(
-            np.ascontiguousarray(image), bits, x, y, height, squares, int(padding), _SCALE, _SHIFT, out
-        )
+        _crop.cut(np.ascontiguousarray(image), bits, x, y, height, squares, int(padding), _SCALE, _SHIFT, out)
     return out
 
 
-def check_boxes(boxes: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
-    """Check boxes and give them as C-ordered int32 [N, 4], with their side in px (0 when there are none).
+class Squares(NamedTuple):
+    """Checked boxes: C-ordered int32 [N, 4], their side in px (0 when there are none), the rectangle around them."""
+
+    boxes: NDArray[np.int32]
+    side: int
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def check_boxes(boxes: NDArray[Any]) -> Squares:
+    """Check boxes.
 
     Raises:
         OptionError: not integers [N, 4], not squares of one size, or more than 2**20 px from the frame's origin.
@@ -72,12 +86,14 @@ def check_boxes(boxes: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
     if boxes.ndim != 2 or boxes.shape[1] != 4 or (boxes.size and boxes.dtype.kind not in "iu"):
         raise OptionError("boxes must be integers [N, 4]: x0, y0, x1, y1", field="boxes")
     if not len(boxes):
-        return np.zeros((0, 4), np.int32), 0
-    if boxes.min() < -(2**20) or boxes.max() > 2**20:
-        raise OptionError("boxes lie more than 2**20 px from the origin; give px of the image", field="boxes")
+        return Squares(np.zeros((0, 4), np.int32), 0, 0, 0, 0, 0)
+    if boxes.dtype != np.int32 and (boxes.min() < -FARTHEST or boxes.max() > FARTHEST):
+        raise OptionError(_FAR, field="boxes")
     squares = np.ascontiguousarray(boxes, dtype=np.int32)
-    sides = squares[:, 2:] - squares[:, :2]
-    side = int(sides[0, 0])
-    if side < 1 or side > MAX_SIZE or not (sides == side).all():
+    alike, left, top, right, bottom = survey(squares)
+    if min(left, top) < -FARTHEST or max(right, bottom) > FARTHEST:
+        raise OptionError(_FAR, field="boxes")
+    side = int(squares[0, 2]) - int(squares[0, 0])
+    if not alike or not 1 <= side <= MAX_SIZE:
         raise OptionError(f"boxes must be squares of one size, 1 to {MAX_SIZE} px", field="boxes")
-    return squares, side
+    return Squares(squares, side, int(left), int(top), int(right), int(bottom))

@@ -1,7 +1,9 @@
 """No harm: keeps the coarse mask where a refinement is unsure, goes too far, or leaves nothing.
 
 Three means, from fine to coarse: `hold` lets a pixel change only when the patches are clearly for it; `guard` undoes
-changes far from the coarse boundary, and gives the whole instance back when the refinement is not credible.
+changes far from the coarse boundary; and it gives the whole instance back when the refinement is not credible, or so
+slight that it is within the refiner's own error. The last is what protects masks that are already right: there a refiner
+has nothing to add but its noise, which is a fraction of a pixel along the whole edge.
 """
 
 from __future__ import annotations
@@ -21,8 +23,12 @@ REACH = 16
 LEAST_IOU = 0.5
 """Least IoU of refined and coarse mask for a refinement to be believed."""
 
+LEAST_SHIFT = 0.5
+"""Least mean shift of the edge, in px, for a refinement to be more than the refiner's own error."""
+
 EMPTY = "the refined mask is empty"
 TOO_FAR = "the refined mask shares less than half of its area with the coarse mask"
+ALREADY_RIGHT = "the coarse mask is already right as far as the refiner can tell"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,13 @@ def hold(
 
 
 def guard(
-    coarse: Rle, refined: Rle, probabilities: NDArray[np.float32], *, reach: int = REACH, least_iou: float = LEAST_IOU
+    coarse: Rle,
+    refined: Rle,
+    probabilities: NDArray[np.float32],
+    *,
+    reach: int = REACH,
+    least_iou: float = LEAST_IOU,
+    least_shift: float = LEAST_SHIFT,
 ) -> GuardResult:
     """Check one refined instance against its coarse mask.
 
@@ -72,10 +84,10 @@ def guard(
         probabilities: float32 [N, P, P], foreground, of the instance's patches.
         reach: changes farther than this from the coarse boundary are undone, in px.
         least_iou: below this IoU of refined and coarse mask the coarse one is kept.
+        least_shift: when the edge moves by less than this on average, in px (changed pixels over the length of the
+            coarse edge), the coarse mask is kept.
     """
     confidence = edge_confidence(probabilities)
-    if refined == coarse:
-        return GuardResult(coarse, confidence, None)
     if refined.area == 0:
         return GuardResult(coarse, confidence, EMPTY)
     x0, y0, x1, y1 = _joint_box(coarse, refined)
@@ -88,6 +100,8 @@ def guard(
     shared, joined = int(np.count_nonzero(before & after)), int(np.count_nonzero(before | after))
     if shared < least_iou * joined:
         return GuardResult(coarse, confidence, EMPTY if not after.any() else TOO_FAR)
+    if np.count_nonzero(before != after) < least_shift * _edge_length(before):
+        return GuardResult(coarse, confidence, ALREADY_RIGHT)
     return GuardResult(refined, confidence, None)
 
 
@@ -109,6 +123,11 @@ def from_crop(crop: NDArray[np.uint8], height: int, width: int, x0: int, y0: int
     edges = np.stack([first, last + 1], 1).ravel()
     runs = np.diff(np.concatenate([[0], edges, [height * width]]))
     return Rle(height, width, (runs if runs[-1] else runs[:-1]).astype(np.uint32))
+
+
+def _edge_length(mask: NDArray[np.uint8]) -> int:
+    """Background pixels next to the mask: the length of its edge in px."""
+    return int(np.count_nonzero(cv2.dilate(mask, np.ones((3, 3), np.uint8)) != mask))
 
 
 def _distance_to_edge(mask: NDArray[np.uint8]) -> NDArray[np.float32]:

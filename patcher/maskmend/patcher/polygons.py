@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from maskmend.patcher._polygon import count_passings, list_passings, spans, union
 from maskmend.patcher.errors import MaskError
-from maskmend.patcher.rle import Rle, check_size, is_whole
+from maskmend.patcher.rle import Rle, check_size
 
 MAX_COORDINATES: Final = 1_000_000
 """Polygons of one instance must have fewer coordinates than this, all parts together."""
@@ -40,14 +40,12 @@ def polygons_to_rle(
         field: how error messages name the input.
 
     Raises:
-        MaskError: no polygons; a list that is odd, has fewer than 6 numbers, or holds something else than finite numbers
-            up to 1e6; 1,000,000 coordinates or more; outlines that pass pixel columns more than 2**22 times; a frame
+        MaskError: no polygons; a list that is odd, has fewer than 6 numbers, or holds anything but finite numbers up to
+            1e6; 1,000,000 coordinates or more; outlines that pass pixel columns more than 2**22 times; a frame
             beyond the limits.
     """
-    if not (is_whole(height) and is_whole(width)):
-        raise MaskError("height and width must be integers", field="size")
-    height, width = int(height), int(width)
     check_size(height, width, "size")
+    height, width = int(height), int(width)
     parts = _checked(polygons, field)
     vertices = np.concatenate(parts)
     ends = np.cumsum([len(part) for part in parts]).astype(np.int64)
@@ -96,7 +94,7 @@ def _floats(polygon: Sequence[Any] | NDArray[Any], field: str) -> NDArray[np.flo
             return polygon.astype(np.float64)
         raise MaskError(f"{field} is a {polygon.dtype} array; coordinates are numbers", field=field)
     for kind in set(map(type, polygon)):
-        if not issubclass(kind, numbers.Real) or kind is bool:
+        if not issubclass(kind, numbers.Real) or issubclass(kind, bool):
             raise MaskError(f"{field} holds {kind.__name__}; coordinates are numbers", field=field)
     try:
         return np.array(polygon, dtype=np.float64)

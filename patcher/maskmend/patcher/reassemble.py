@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher import _bits, _blend
-from maskmend.patcher.crops import check_boxes
+from maskmend.patcher.crops import Squares, check_boxes
 from maskmend.patcher.errors import OptionError
 from maskmend.patcher.rle import Rle, as_rle, region_bits
 
@@ -46,41 +46,31 @@ def reassemble(
     """
     if mean not in ("probability", "logit"):
         raise OptionError(f"mean is {mean!r}; use 'probability' or 'logit'", field="mean")
-    squares, side = check_boxes(boxes)
-    values = _checked(probabilities, len(squares), side)
+    squares = check_boxes(boxes)
+    values = _checked(probabilities, len(squares.boxes), squares.side)
     rle = as_rle(mask)
     x0, y0, x1, y1 = _region(rle, squares)
+    touched = len(squares.boxes) > 0 and x0 < x1 and y0 < y1
+    if touched:
+        bits = region_bits(rle, x0, y0, x1 - x0, y1 - y0)
+        _blend.blend(bits, x0, y0, y1 - y0, squares.boxes, values, mean == "logit")
     if isinstance(mask, np.ndarray):
-        dense = mask != 0
-        if len(squares) and x0 < x1 and y0 < y1:
-            bits = _blended(rle, squares, values, mean, x0, y0, x1, y1)
+        dense = np.asarray(mask) != 0
+        if touched:
             _bits.undraw(bits, dense.view(np.uint8), x0, y0, y1 - y0)
         return cast("Mask", dense)
-    if len(squares) and x0 < x1 and y0 < y1:
-        bits = _blended(rle, squares, values, mean, x0, y0, x1, y1)
+    if touched:
         rle = Rle(rle.height, rle.width, _bits.read_runs(bits, rle.height, rle.width, x0, y0, y1 - y0))
     return cast("Mask", rle if isinstance(mask, Rle) else rle.to_coco())
 
 
-def _blended(
-    rle: Rle, boxes: NDArray[np.int32], values: NDArray[np.float32], mean: str, x0: int, y0: int, x1: int, y1: int
-) -> _bits.Bits:
-    bits = region_bits(rle, x0, y0, x1 - x0, y1 - y0)
-    _blend.blend(bits, x0, y0, y1 - y0, boxes, values, mean == "logit")
-    return bits
-
-
-def _region(rle: Rle, boxes: NDArray[np.int32]) -> tuple[int, int, int, int]:
+def _region(rle: Rle, squares: Squares) -> tuple[int, int, int, int]:
     """What can hold foreground afterwards: the object and the boxes, within the frame."""
     x, y, w, h = rle.bbox
-    x0, y0, x1, y1 = x, y, x + w, y + h
-    if len(boxes):
-        left, top = boxes[:, :2].min(axis=0).tolist()
-        right, bottom = boxes[:, 2:].max(axis=0).tolist()
-        if w:
-            left, top, right, bottom = min(left, x0), min(top, y0), max(right, x1), max(bottom, y1)
-        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, rle.width), min(bottom, rle.height)
-    return x0, y0, x1, y1
+    x0, y0, x1, y1 = squares.left, squares.top, squares.right, squares.bottom
+    if w:
+        x0, y0, x1, y1 = min(x0, x), min(y0, y), max(x1, x + w), max(y1, y + h)
+    return max(x0, 0), max(y0, 0), min(x1, rle.width), min(y1, rle.height)
 
 
 def _checked(probabilities: NDArray[np.floating[Any]], count: int, side: int) -> NDArray[np.float32]:

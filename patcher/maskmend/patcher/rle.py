@@ -45,12 +45,14 @@ class Rle:
 
     def __post_init__(self) -> None:
         check_size(self.height, self.width, "size")
-        counts = np.ascontiguousarray(self.counts, dtype=np.uint32)
-        if counts.ndim != 1 or not _codec.is_canonical(counts, self.height * self.width):
+        given = self.counts
+        if not isinstance(given, np.ndarray) or given.ndim != 1 or given.dtype.kind not in "iu":
+            raise MaskError("counts must be an integer array with one axis; use Rle.from_coco", field="counts")
+        # A copy, because kernels trust the runs: nobody may change them once they are checked.
+        counts = given.astype(np.uint32)
+        if not _codec.is_canonical(counts, self.height * self.width):
             raise MaskError("counts are not canonical runs of height x width pixels; use Rle.from_coco", field="counts")
-        if counts.flags.writeable:
-            counts = counts.view()
-            counts.flags.writeable = False
+        counts.flags.writeable = False
         object.__setattr__(self, "counts", counts)
 
     def __eq__(self, other: object) -> bool:
@@ -124,8 +126,8 @@ class Rle:
             OptionError: the rectangle is empty the wrong way round, or larger than the limits of a mask.
         """
         width, height = int(x1) - int(x0), int(y1) - int(y0)
-        if width < 0 or height < 0 or width * height > MAX_PIXELS or max(map(abs, (x0, y0, x1, y1))) > 2**31:
-            raise OptionError(f"crop of {width} x {height} px; give x0 <= x1 and y0 <= y1, at most 2**28 px", field="crop")
+        if min(width, height) < 0 or width * height > MAX_PIXELS or max(map(abs, (x0, y0, x1, y1))) > 2**31:
+            raise OptionError("crop must have x0 <= x1 and y0 <= y1 and at most 2**28 px", field="crop")
         out = np.zeros((height, width), np.uint8)
         # Only what the crop shares with the object is worth looking at.
         bx, by, bw, bh = self.bbox
@@ -174,8 +176,10 @@ def as_rle(mask: object, *, height: int | None = None, width: int | None = None,
         return polygons_to_rle(mask, height, width, field=field)
     else:
         raise MaskError(f"{field} is {type(mask).__name__}; send an RLE, polygons or an array [H, W]", field=field)
+    if not all(side is None or is_whole(side) for side in (height, width)):
+        raise MaskError("height and width must be integers", field="size")
     if (height is not None and rle.height != height) or (width is not None and rle.width != width):
-        wanted = f"{'any' if height is None else height} x {'any' if width is None else width}"
+        wanted = f"{_shown(height)} x {_shown(width)}"
         raise MaskError(
             f"{field} is {rle.height} x {rle.width} (height x width) but must be {wanted}; "
             "send the mask in the image's own pixels",
@@ -188,10 +192,12 @@ def check_size(height: int, width: int, field: str) -> None:
     """Refuse a frame beyond the limits.
 
     Raises:
-        MaskError: a side is below 1 or above 65535, or there are more than 2**28 pixels.
+        MaskError: a side is not an integer, below 1 or above 65535, or there are more than 2**28 pixels.
     """
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= MAX_PIXELS):
-        shown = " x ".join(str(side) if abs(side) < 10**9 else "(huge)" for side in (height, width))
+    if not (is_whole(height) and is_whole(width)):
+        raise MaskError(f"{field} must be two integers, [height, width]", field=field)
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and int(height) * int(width) <= MAX_PIXELS):
+        shown = f"{_shown(height)} x {_shown(width)}"
         raise MaskError(f"{field} is {shown}; sides are 1 to {MAX_SIDE} px, at most {MAX_PIXELS} px", field=field)
 
 
@@ -224,6 +230,12 @@ def is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
+def _shown(side: int | None) -> str:
+    if side is None:
+        return "any"
+    return str(side) if abs(side) < 10**9 else "(huge)"
+
+
 def _read_size(size: object, field: str) -> tuple[int, int]:
     if isinstance(size, np.ndarray):
         size = size.tolist()
@@ -253,7 +265,7 @@ def _numbers(counts: object, field: str) -> NDArray[np.int64]:
     if not isinstance(counts, Sequence) or isinstance(counts, (bytearray, memoryview)):
         raise MaskError(f"{field} is {type(counts).__name__}; send a string or a list of integers", field=field)
     for kind in set(map(type, counts)):
-        if not issubclass(kind, (int, np.integer)) or kind is bool:
+        if not issubclass(kind, (int, np.integer)) or issubclass(kind, bool):
             raise MaskError(f"{field} holds {kind.__name__}; run lengths are integers", field=field)
     try:
         return np.array(counts, dtype=np.int64)

@@ -1,0 +1,147 @@
+"""Weights by name or path: manifest, checksums, model card.
+
+One set of weights is four files beside each other: `NAME.json` (manifest), `NAME.onnx`, `NAME.safetensors`, `NAME.md`
+(model card). Pickle is never read here; `maskmend models import` turns an official checkpoint into such a set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from maskmend.patcher.errors import OptionError, WeightsError
+
+SHIPPED = Path(__file__).parent / "weights"
+DEFAULT_WEIGHTS = "bpr-small"
+_PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Manifest(BaseModel):
+    """What a set of weights is.
+
+    Attributes:
+        name: of the set, also its file stem.
+        refiner: which refiner it serves, `bpr`.
+        architecture: key of `architectures`.
+        arguments: of the architecture.
+        input_size: side of the network's input in px.
+        patch: side of a patch in the image, in px.
+        padding: context around a patch in image px.
+        parameters: learned values.
+        gmac: multiply-accumulates per patch, in 1e9.
+        sha256: of the `onnx` and `safetensors` files.
+        license: SPDX identifier.
+        source: where the weights come from.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    refiner: str = "bpr"
+    architecture: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    input_size: int = Field(ge=8, le=2048)
+    patch: int = Field(default=64, ge=8, le=1024)
+    padding: int = Field(default=0, ge=0, le=512)
+    parameters: int = Field(ge=1)
+    gmac: float = Field(ge=0)
+    sha256: dict[str, str]
+    license: str
+    source: str
+
+
+class Weights(BaseModel):
+    """A manifest and where its files are."""
+
+    model_config = ConfigDict(frozen=True)
+
+    manifest: Manifest
+    folder: Path
+
+    @property
+    def onnx_path(self) -> Path:
+        """The graph that runtimes read."""
+        return self.folder / f"{self.manifest.name}.onnx"
+
+    @property
+    def safetensors_path(self) -> Path:
+        """The state of the PyTorch network."""
+        return self.folder / f"{self.manifest.name}.safetensors"
+
+    @property
+    def card_path(self) -> Path:
+        """The model card."""
+        return self.folder / f"{self.manifest.name}.md"
+
+    def verify(self, kinds: tuple[str, ...] = ("onnx", "safetensors")) -> None:
+        """Compare files with the manifest's SHA-256.
+
+        Raises:
+            WeightsError: a file is missing or differs.
+        """
+        for kind in kinds:
+            file = self.onnx_path if kind == "onnx" else self.safetensors_path
+            if not file.is_file():
+                raise WeightsError(f"{file} is missing; copy all four files of {self.manifest.name}", field="weights")
+            if sha256(file) != self.manifest.sha256.get(kind):
+                raise WeightsError(
+                    f"{file.name} does not have the SHA-256 of its manifest; it was changed or damaged, fetch it again",
+                    field="weights",
+                )
+
+
+def sha256(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def resolve_weights(name: str | Path) -> Weights:
+    """Find weights by the name of a shipped set, or by the path of a manifest, an ONNX file or a folder of one set.
+
+    Raises:
+        OptionError: neither a shipped name nor an existing path.
+        WeightsError: the manifest is missing or malformed, or the file is a pickle.
+    """
+    text = str(name)
+    if _NAME.fullmatch(text) and (SHIPPED / f"{text}.json").is_file():
+        return _read(SHIPPED / f"{text}.json")
+    path = Path(name)
+    if path.suffix.lower() in _PICKLES:
+        raise WeightsError(
+            f"{path.name} is a pickle, which can run code when read; turn it into safetensors and ONNX with "
+            "`maskmend models import`",
+            field="weights",
+        )
+    if path.is_dir():
+        manifests = sorted(path.glob("*.json"))
+        if len(manifests) != 1:
+            raise WeightsError(f"{path} holds {len(manifests)} manifests; name one of them", field="weights")
+        return _read(manifests[0])
+    if path.suffix in (".json", ".onnx", ".safetensors") and path.is_file():
+        return _read(path.with_suffix(".json"))
+    known = ", ".join(weights.manifest.name for weights in list_weights())
+    raise OptionError(f"weights {text!r} are neither a file nor one of: {known}", field="weights")
+
+
+def list_weights() -> list[Weights]:
+    """Every shipped set, by name."""
+    return [_read(file) for file in sorted(SHIPPED.glob("*.json"))]
+
+
+def _read(file: Path) -> Weights:
+    try:
+        manifest = Manifest.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read; each set of weights needs its manifest", field="weights") from error
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise WeightsError(f"{file.name}: key {key!r}: {error.errors()[0]['msg']}", field="weights") from error
+    if manifest.name != file.stem or not _NAME.fullmatch(manifest.name):
+        raise WeightsError(f"{file.name} names {manifest.name[:64]!r}; manifest and file must agree", field="weights")
+    return Weights(manifest=manifest, folder=file.parent)

@@ -1,0 +1,8 @@
+"""The engine and, later, the protocols around it. Knows nothing of contours."""
+
+from __future__ import annotations
+
+from maskmend.service.engine import Engine, InstanceResult
+from maskmend.service.stages import StageTimes
+
+__all__ = ["Engine", "InstanceResult", "StageTimes"]
