@@ -23,9 +23,9 @@ def build_network(architecture: str, **arguments: Any) -> nn.Module:
 
         return BoundaryUnet(**arguments)
     if architecture in ("hrnet_w18_small", "hrnet_w48"):
-        from maskmend.models import hrnet
+        from maskmend.models.hrnet import CONFIGS, Hrnet
 
-        return hrnet.build(architecture)
+        return Hrnet(CONFIGS[architecture])
     raise OptionError(
         f"architecture is {architecture!r}; use one of {', '.join(ARCHITECTURES)}", field="architecture"
     )

@@ -95,6 +95,18 @@ class Weights(BaseModel):
                 )
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that could lead out of a folder.
+
+    Raises:
+        OptionError: not letters, digits, dots, dashes and underscores alone.
+    """
+    if not _NAME.fullmatch(name):
+        raise OptionError(
+            f"name {name[:64]!r} must be 1 to 64 letters, digits, dots, dashes or underscores", field="name"
+        )
+
+
 def sha256(file: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with file.open("rb") as source:

@@ -1,0 +1,43 @@
+# `make demo` and `make test` are all a newcomer needs; both make their own virtual environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint format lock clean
+
+demo: $(VENV)/.demo
+	$(BIN)/maskmend demo --output demo-output
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Hashes of everything but torch, whose CPU build constraints.txt names.
+lock: $(VENV)/.dev
+	$(PIP) pip-tools
+	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \
+		--unsafe-package torch --constraint constraints.txt --all-extras --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) demo-output dist build
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[cpu,evaluate]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[cpu,onnx,evaluate,train,dev]'
+	touch $@

@@ -1,0 +1,5 @@
+"""`python -m maskmend.clients.cli`."""
+
+from maskmend.clients.cli import main
+
+main()

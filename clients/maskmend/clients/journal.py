@@ -1,0 +1,84 @@
+"""The journal of a running job: what is done is on disk, so a killed job goes on where it stopped.
+
+The first line is a fingerprint of everything that decides the result; each further line holds the finished records of
+one image. A torn last line, left by a kill, is dropped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import orjson
+
+from maskmend.patcher.errors import JobError
+
+
+class Journal:
+    """Append-only file of finished images.
+
+    Args:
+        path: of the journal.
+        fingerprint: must equal the one in an existing journal.
+        resume: go on with an existing journal; otherwise it is started anew.
+
+    Raises:
+        JobError: the existing journal belongs to other settings, or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, fingerprint: dict[str, Any], *, resume: bool) -> None:
+        self.path = path
+        self.done: dict[Any, dict[str, Any]] = {}
+        try:
+            kept = self._read(fingerprint) if resume and path.exists() else 0
+            self._file: IO[bytes] = path.open("r+b" if kept else "wb")
+            self._file.seek(kept)
+            self._file.truncate()
+            if not kept:
+                self._append({"fingerprint": fingerprint})
+        except OSError as error:
+            raise JobError(f"{path.parent} cannot be written: {error.strerror}", field="output") from error
+
+    def _read(self, fingerprint: dict[str, Any]) -> int:
+        """Take in the finished images; the length of the intact part in bytes."""
+        length = 0
+        with self.path.open("rb") as source:
+            for number, line in enumerate(source):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    entry = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    break
+                if number == 0:
+                    if entry.get("fingerprint") != fingerprint:
+                        raise JobError(
+                            f"{self.path} was written with other input, weights or options; run with the same ones, or "
+                            "without --resume to start anew",
+                            field="resume",
+                        )
+                else:
+                    self.done[entry["image_id"]] = entry
+                length += len(line)
+        return length
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Write one image's finished records and flush."""
+        self._append(entry)
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        self._file.write(orjson.dumps(entry) + b"\n")
+        self._file.flush()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def remove(self) -> None:
+        """Delete the file: the job is complete."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,174 @@
+"""Before and after: one self-contained HTML page of the most changed instances, and a picture for a README."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskmend.patcher import Rle, as_rle
+
+RED, GREEN = (235, 60, 50), (40, 200, 90)
+TILE = 360
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One instance to show: its photograph uint8 [H, W, 3] RGB, both masks, and what to write under it."""
+
+    image: NDArray[np.uint8]
+    coarse: Rle
+    refined: Rle
+    caption: str
+    details: str = ""
+
+
+def before_after(shown: Shown, *, tile: int = TILE) -> NDArray[np.uint8]:
+    """The instance cut out twice, coarse outline left in red, refined right in green: uint8 [h, 2w + 6, 3] RGB."""
+    x0, y0, x1, y1 = _window(shown)
+    crop = shown.image[y0:y1, x0:x1]
+    # Never enlarged beyond four times: the edge stays believable.
+    scale = min(4.0, tile / max(crop.shape[:2]))
+    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
+    large = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    halves = [
+        _outlined(large, mask.crop(x0, y0, x1, y1), colour) for mask, colour in ((shown.coarse, RED), (shown.refined, GREEN))
+    ]
+    gap = np.full((size[1], 6, 3), 255, np.uint8)
+    return np.hstack([halves[0], gap, halves[1]])
+
+
+def _window(shown: Shown) -> tuple[int, int, int, int]:
+    boxes = [rle.bbox for rle in (shown.coarse, shown.refined) if rle.area]
+    height, width = shown.image.shape[:2]
+    if not boxes:
+        return 0, 0, width, height
+    x0, y0 = min(b[0] for b in boxes), min(b[1] for b in boxes)
+    x1, y1 = max(b[0] + b[2] for b in boxes), max(b[1] + b[3] for b in boxes)
+    margin = max(8, (x1 - x0 + y1 - y0) // 16)
+    return max(x0 - margin, 0), max(y0 - margin, 0), min(x1 + margin, width), min(y1 + margin, height)
+
+
+def _outlined(picture: NDArray[np.uint8], mask: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    out = picture.copy()
+    large = cv2.resize(mask, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    tint = np.zeros_like(out)
+    tint[:] = colour
+    out = np.where(large[:, :, None] > 0, cv2.addWeighted(out, 0.72, tint, 0.28, 0), out)
+    cv2.drawContours(out, contours, -1, colour, 2, cv2.LINE_AA)
+    return np.asarray(out, np.uint8)
+
+
+def montage(items: Sequence[Shown], columns: int = 2, *, tile: int = TILE) -> NDArray[np.uint8]:
+    """Several instances in a grid on white, uint8 [H, W, 3] RGB."""
+    pictures = [before_after(item, tile=tile) for item in items]
+    width, rows = 2 * tile + 6, []
+    for start in range(0, len(pictures), columns):
+        part = pictures[start : start + columns]
+        height = max(p.shape[0] for p in part)
+        cells = [_padded(p, height, width) for p in part]
+        cells += [np.full((height, width, 3), 255, np.uint8)] * (columns - len(part))
+        rows.append(np.hstack([np.pad(c, ((8, 8), (8, 8), (0, 0)), constant_values=255) for c in cells]))
+    return np.vstack(rows)
+
+
+def _padded(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
+    out = np.full((height, width, 3), 255, np.uint8)
+    out[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return out
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write an RGB picture."""
+    path.write_bytes(cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
+
+
+def write_html(path: Path, title: str, facts: Sequence[tuple[str, str]], items: Sequence[Shown], table: str = "") -> None:
+    """Write one self-contained page: facts, an optional table (HTML), and before/after pictures."""
+    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts)
+    figures = "".join(_figure(item) for item in items)
+    path.write_text(_PAGE.format(title=html.escape(title), rows=rows, table=table, figures=figures), encoding="utf-8")
+
+
+def _figure(item: Shown) -> str:
+    picture = before_after(item)
+    data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    source = base64.b64encode(data).decode("ascii")
+    caption, details = html.escape(item.caption), html.escape(item.details)
+    return (
+        f'<figure><img alt="{caption}: coarse mask left, refined mask right" src="data:image/jpeg;base64,{source}">'
+        f"<figcaption><b>{caption}</b> {details}</figcaption></figure>"
+    )
+
+
+def score_table(files: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """HTML table of `evaluate` scores, one column per file."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = ""
+    for key, label in SCORE_LABELS.items():
+        cells = "".join(f"<td>{format_score(key, file[key], n)}</td>" for n, file in enumerate(files))
+        body += f"<tr><th>{label}</th>{cells}</tr>"
+    return f"<table><tr><th></th>{head}</tr>{body}</table>"
+
+
+SCORE_LABELS = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+    "boundary_ap": "boundary AP",
+    "mean_iou": "mean IoU",
+    "f1px": "boundary F, 1 px",
+    "f3px": "boundary F, 3 px",
+    "mba": "mBA",
+    "improved": "improved",
+    "harmed": "harmed",
+}
+
+
+def format_score(key: str, value: float, column: int) -> str:
+    """A score as text: percentages for `improved` and `harmed` (a dash in the first column), -1 as n/a."""
+    if key in ("improved", "harmed"):
+        return "–" if column == 0 else f"{value:.1f} %"
+    return "n/a" if value < 0 else f"{value:.4f}"
+
+
+def shown_instance(image: NDArray[np.uint8], coarse: Any, refined: Any, caption: str, details: str = "") -> Shown:
+    """Build a `Shown` from masks in any form `as_rle` takes."""
+    height, width = image.shape[:2]
+    masks = [as_rle(mask, height=height, width=width) for mask in (coarse, refined)]
+    return Shown(image, masks[0], masks[1], caption, details)
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>
+:root {{ color-scheme: light dark; --line: #8884; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px; padding: 0 1rem; }}
+h1 {{ font-size: 1.5rem; }}
+table {{ border-collapse: collapse; margin: 1rem 0; }}
+th, td {{ text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); }}
+td {{ font-variant-numeric: tabular-nums; }}
+.gallery {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(480px, 1fr)); gap: 1.2rem; }}
+figure {{ margin: 0; }} img {{ max-width: 100%; border-radius: 6px; }}
+figcaption {{ font-size: .88rem; opacity: .85; }}
+.key b:first-child {{ color: rgb(235,60,50); }} .key b:last-child {{ color: rgb(30,160,70); }}
+</style></head><body>
+<h1>{title}</h1>
+<p class="key"><b>Red, left: the coarse mask.</b> <b>Green, right: the refined mask.</b></p>
+<table>{rows}</table>
+{table}
+<div class="gallery">{figures}</div>
+</body></html>
+"""
