@@ -83,9 +83,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
         before, after = row["before"], row["after"]
-        cells = [
-            f"{before[key]:.4f} → {after[key]:.4f}" for key in ("mean_iou", "f1px", "f3px", "mba", "boundary_ap")
-        ]
+        cells = [f"{before[key]:.4f} → {after[key]:.4f}" for key in ("mean_iou", "f1px", "f3px", "mba", "boundary_ap")]
         cells += [f"{after['improved']:.1f}", f"{after['harmed']:.1f}"]
         print(f"| {row['set']} | {row['kind']} | {row['pairs']} | " + " | ".join(cells) + " |")
     (arguments.work / "table.json").write_text(json.dumps(rows, indent=1))

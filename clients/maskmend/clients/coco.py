@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +103,7 @@ def write_json(path: Path, document: Any, *, indent: bool = False) -> None:
     """Write JSON beside `path` and move it into place, so that a reader never sees half a file."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 if indent else None))
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 class ImageFolder:
@@ -148,7 +147,9 @@ class ImageFolder:
 
     def _inside(self, name: str) -> Path:
         if not self._leads_inside(name):
-            raise ImageError("file_name leads out of the images folder; only files inside it are read", field="file_name")
+            raise ImageError(
+                "file_name leads out of the images folder; only files inside it are read", field="file_name"
+            )
         path = self._folder / name
         if not path.is_file():
             raise ImageError(f"{path.name[:100]} is not in the images folder", field="file_name")

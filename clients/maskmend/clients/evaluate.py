@@ -244,10 +244,14 @@ def _average_precision(document: Record, truths: _Masks, file: _Masks) -> dict[s
         return dict.fromkeys((*names, "boundary_ap"), 0.0)
     images = [{key: image[key] for key in ("id", "height", "width")} for image in document["images"]]
     categories = sorted({a["category_id"] for a in annotations} | {f["category_id"] for f in found})
-    gt = COCO({"images": images, "annotations": annotations, "categories": [{"id": c, "name": str(c)} for c in categories]})
+    gt = COCO(
+        {"images": images, "annotations": annotations, "categories": [{"id": c, "name": str(c)} for c in categories]}
+    )
     stats = {}
     for kind in ("segm", "boundary"):
-        run = COCOeval_faster(gt, gt.loadRes([dict(f) for f in found]), kind, boundary_cpu_count=1, rle_iou_max_workers=1)
+        run = COCOeval_faster(
+            gt, gt.loadRes([dict(f) for f in found]), kind, boundary_cpu_count=1, rle_iou_max_workers=1
+        )
         run.run()
         stats[kind] = [float(value) for value in run.stats[:6]]
     return {**dict(zip(names, stats["segm"], strict=True)), "boundary_ap": stats["boundary"][0]}

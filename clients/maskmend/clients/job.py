@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -109,9 +108,7 @@ def _open(results: Path, images: Path, output: Path) -> tuple[CocoFile, str]:
     return coco, hashlib.sha256(results.read_bytes()).hexdigest()
 
 
-def _refine_image(
-    coco: CocoFile, numbers: list[int], folder: ImageFolder, engine: Engine, exif: Exif
-) -> list[Record]:
+def _refine_image(coco: CocoFile, numbers: list[int], folder: ImageFolder, engine: Engine, exif: Exif) -> list[Record]:
     """One journal entry per record of the image: what to write into it, or why it is left alone."""
     wanted = [n for n in numbers if not coco.records[n].get("iscrowd")]
     crowds: list[Record] = [{"index": n, "crowd": True} for n in numbers if coco.records[n].get("iscrowd")]

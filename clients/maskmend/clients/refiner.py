@@ -88,9 +88,7 @@ class Refiner:
         ]
         refined = self._engine.refine_image(picture, coarse)
         instances = [
-            RefinedInstance(
-                r.mask.to_coco(), r.mask.bbox, r.mask.area, r.confidence, r.abstained, r.changed_pixels
-            )
+            RefinedInstance(r.mask.to_coco(), r.mask.bbox, r.mask.area, r.confidence, r.abstained, r.changed_pixels)
             for r in refined
         ]
         return RefineResult(height, width, instances, self.provenance)

@@ -39,7 +39,8 @@ def before_after(shown: Shown, *, tile: int = TILE) -> NDArray[np.uint8]:
     size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
     large = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
     halves = [
-        _outlined(large, mask.crop(x0, y0, x1, y1), colour) for mask, colour in ((shown.coarse, RED), (shown.refined, GREEN))
+        _outlined(large, mask.crop(x0, y0, x1, y1), colour)
+        for mask, colour in ((shown.coarse, RED), (shown.refined, GREEN))
     ]
     gap = np.full((size[1], 6, 3), 255, np.uint8)
     return np.hstack([halves[0], gap, halves[1]])
@@ -92,7 +93,9 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     path.write_bytes(cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
 
 
-def write_html(path: Path, title: str, facts: Sequence[tuple[str, str]], items: Sequence[Shown], table: str = "") -> None:
+def write_html(
+    path: Path, title: str, facts: Sequence[tuple[str, str]], items: Sequence[Shown], table: str = ""
+) -> None:
     """Write one self-contained page: facts, an optional table (HTML), and before/after pictures."""
     rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts)
     figures = "".join(_figure(item) for item in items)

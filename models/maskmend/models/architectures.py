@@ -26,6 +26,4 @@ def build_network(architecture: str, **arguments: Any) -> nn.Module:
         from maskmend.models.hrnet import CONFIGS, Hrnet
 
         return Hrnet(CONFIGS[architecture])
-    raise OptionError(
-        f"architecture is {architecture!r}; use one of {', '.join(ARCHITECTURES)}", field="architecture"
-    )
+    raise OptionError(f"architecture is {architecture!r}; use one of {', '.join(ARCHITECTURES)}", field="architecture")

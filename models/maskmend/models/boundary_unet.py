@@ -88,5 +88,3 @@ class BoundaryUnet(nn.Module):
 def parameter_count(module: nn.Module) -> int:
     """Number of learned values."""
     return sum(p.numel() for p in module.parameters())
-
-

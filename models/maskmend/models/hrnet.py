@@ -115,7 +115,7 @@ class HrModule(nn.Module):
         fused = []
         for target, paths in enumerate(self.fuse_layers):
             total: Tensor | None = None
-            for source, path in enumerate(paths):  # type: ignore[arg-type]
+            for source, path in enumerate(paths):
                 part = features[source] if path is None else path(features[source])
                 if source > target:
                     part = functional.interpolate(

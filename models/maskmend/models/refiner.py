@@ -95,5 +95,7 @@ def load_refiner(
         raise OptionError(f"refiner is {refiner!r}; use one of {', '.join(REFINERS)}", field="refiner")
     found = resolve_weights(weights)
     if found.manifest.refiner != refiner:
-        raise WeightsError(f"weights {found.manifest.name} serve {found.manifest.refiner}, not {refiner}", field="weights")
+        raise WeightsError(
+            f"weights {found.manifest.name} serve {found.manifest.refiner}, not {refiner}", field="weights"
+        )
     return BprRefiner(found, create_runtime(runtime, found, precision=precision, threads=threads), precision=precision)

@@ -64,7 +64,7 @@ def hold(
     """
     # Shrunk about one half so that the result stays within 0..1; the side of one half that a mean falls on is the same.
     moved = (probabilities - np.float32(0.5) + np.float32(strength) * coarse) / np.float32(1 + 2 * strength)
-    return np.clip(moved + np.float32(0.5), 0.0, 1.0, dtype=np.float32)
+    return np.asarray(np.clip(moved + np.float32(0.5), 0.0, 1.0), np.float32)
 
 
 def guard(

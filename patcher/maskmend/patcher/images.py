@@ -69,7 +69,8 @@ def _read(path: Path, field: str) -> bytes:
 def _from_array(array: NDArray[Any], max_pixels: int, field: str) -> NDArray[np.uint8]:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
         raise ImageError(
-            f"{field} is an array {array.dtype} {array.shape}; uint8 [H, W, 3] RGB or [H, W] gray is needed", field=field
+            f"{field} is an array {array.dtype} {array.shape}; uint8 [H, W, 3] RGB or [H, W] gray is needed",
+            field=field,
         )
     _check_size(array.shape[0], array.shape[1], max_pixels, field)
     if array.ndim == 2:

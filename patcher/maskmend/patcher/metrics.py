@@ -85,7 +85,7 @@ def instance_metrics(mask: Mask, truth: Mask, *, frame: tuple[int, int] | None =
 
 
 def _binary(mask: Mask) -> NDArray[np.uint8]:
-    return (np.asarray(mask) != 0).view(np.uint8)
+    return np.asarray(np.asarray(mask) != 0).view(np.uint8)
 
 
 def _disk(radius: int) -> NDArray[np.uint8]:

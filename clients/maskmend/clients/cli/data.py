@@ -28,7 +28,6 @@ def degrade(
     Each mask depends on the seed, the kind and the annotation's id alone.
 
     Example:
-
         maskmend degrade instances.json --images photos --output coarse.json --kind rcnn28 --seed 1
     """
     import numpy as np
@@ -51,7 +50,9 @@ def degrade(
             continue
         image = coco.images.get(annotation.get("image_id", ""))
         if image is None:
-            raise JobError(f"{truth}: annotation {number} has an image_id that is not among the images", field="image_id")
+            raise JobError(
+                f"{truth}: annotation {number} has an image_id that is not among the images", field="image_id"
+            )
         rle = as_rle(annotation.get("segmentation"), height=image["height"], width=image["width"], field="segmentation")
         digest = hashlib.sha256(f"{seed}/{kind}/{annotation.get('id', number)}".encode()).digest()
         coarse = Rle.from_dense(
@@ -84,7 +85,6 @@ def evaluate(
     against the first file.
 
     Example:
-
         maskmend evaluate --gt truth.json coarse.json refined.json --json scores.json
     """
     from maskmend.clients.evaluate import evaluate as score
@@ -115,7 +115,6 @@ def demo(
     """Refine the shipped sample end to end: metric table, before/after picture and page.
 
     Example:
-
         maskmend demo --output demo-output
     """
     from maskmend.clients.coco import ImageFolder, read_coco
@@ -159,7 +158,6 @@ def bench(
     """Measure speed as ratios within one run. Needs a checkout of the repository: the plain implementations live there.
 
     Example:
-
         maskmend bench geometry
     """
     if what != "geometry":

@@ -18,7 +18,6 @@ def list_models() -> None:
     """List the shipped weights.
 
     Example:
-
         maskmend models list
     """
     from rich.table import Table
@@ -37,7 +36,6 @@ def info(name: str = typer.Argument(..., help="Name or path of the weights.")) -
     """Print the manifest and the model card of weights.
 
     Example:
-
         maskmend models info bpr-small
     """
     from maskmend.models import resolve_weights
@@ -53,7 +51,6 @@ def verify(name: str = typer.Argument(None, help="Name or path; every shipped se
     """Compare weights with the checksums of their manifest, and run one patch through each installed runtime.
 
     Example:
-
         maskmend models verify
     """
     from maskmend.models import list_weights, load_refiner, resolve_weights
@@ -64,7 +61,9 @@ def verify(name: str = typer.Argument(None, help="Name or path; every shipped se
         ran = []
         for runtime in RUNTIMES:
             try:
-                load_refiner(weights.manifest.refiner, weights=weights.folder / f"{weights.manifest.name}.json", runtime=runtime)
+                load_refiner(
+                    weights.manifest.refiner, weights=weights.folder / f"{weights.manifest.name}.json", runtime=runtime
+                )
                 ran.append(runtime)
             except RuntimeUnavailableError:
                 continue
@@ -83,7 +82,6 @@ def import_model(
     refused. Needs the train extra.
 
     Example:
-
         maskmend models import bpr_hrnet18s.pth --output weights --name bpr-official-w18
     """
     _need_torch("models import")
@@ -106,7 +104,6 @@ def train(
     """Train a network and write its weights, model card and curves. Needs the train extra.
 
     Examples:
-
         maskmend train --config bpr-small --data data --output runs/bpr-small
 
         maskmend train --config bpr-small --data data --output runs/try --steps 200
@@ -126,5 +123,6 @@ def _need_torch(command: str) -> None:
     missing = [name for name in ("torch", "safetensors", "onnx", "onnxruntime") if not importlib.util.find_spec(name)]
     if missing:
         raise OptionError(
-            f"{command} needs {', '.join(missing)}; pip install -c constraints.txt 'maskmend[train,onnx]'", field="extras"
+            f"{command} needs {', '.join(missing)}; pip install -c constraints.txt 'maskmend[train,onnx]'",
+            field="extras",
         )

@@ -51,13 +51,19 @@ def refine(
     ),
     annotations: Path = typer.Option(None, "--annotations", help="COCO file whose `images` name the photographs."),
     refiner: str = typer.Option("bpr", "--refiner", help="Refiner."),
-    weights: str = typer.Option("bpr-small", "--weights", help="Name or path of the weights; see `maskmend models list`."),
+    weights: str = typer.Option(
+        "bpr-small", "--weights", help="Name or path of the weights; see `maskmend models list`."
+    ),
     runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx or torch."),
     precision: str = typer.Option("fp32", "--precision", help="fp32, or bf16 with openvino."),
     nms: float = typer.Option(0.25, "--nms", help="Overlap of patches: 0.15 fewest, 0.55 best quality."),
     passes: int = typer.Option(1, "--passes", help="Refine the result again, 1 to 5 times in all."),
-    guard: bool = typer.Option(True, "--guard/--no-guard", help="Keep masks that are already right, and doubtful changes out."),
-    batch_size: int = typer.Option(32, "--batch-size", help="Patches per call of the network; does not change the result."),
+    guard: bool = typer.Option(
+        True, "--guard/--no-guard", help="Keep masks that are already right, and doubtful changes out."
+    ),
+    batch_size: int = typer.Option(
+        32, "--batch-size", help="Patches per call of the network; does not change the result."
+    ),
     threads: int = typer.Option(None, "--threads", help="Threads of the network; all cores if not given."),
     exif: str = typer.Option("apply", "--exif", help="apply or ignore the EXIF rotation of photographs."),
     report: Path = typer.Option(None, "--report", help="Folder for an HTML page of the most changed instances."),
@@ -75,7 +81,6 @@ def refine(
     OUTPUT.errors.jsonl.
 
     Examples:
-
         maskmend refine results.json --images val2017 --output refined.json
 
         maskmend refine instances.json --images photos -o out.json --report report --nms 0.55
@@ -123,7 +128,14 @@ class _Progress:
     """A bar on a terminal; otherwise a line every five seconds."""
 
     def __enter__(self) -> _Progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self._bar = Progress(
             TextColumn("refining"),

@@ -31,7 +31,8 @@ class TorchRuntime:
             network.load_state_dict(load_file(weights.safetensors_path))
         except RuntimeError as error:
             raise WeightsError(
-                f"{weights.safetensors_path.name} does not fit the architecture {manifest.architecture}", field="weights"
+                f"{weights.safetensors_path.name} does not fit the architecture {manifest.architecture}",
+                field="weights",
             ) from error
         self._network = MarginNetwork(network, manifest.patch).eval()
 

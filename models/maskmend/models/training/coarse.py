@@ -40,7 +40,7 @@ def degrade(mask: NDArray[np.generic], kind: str, rng: np.random.Generator) -> M
     maker = _MAKERS.get(kind)
     if maker is None:
         raise OptionError(f"kind is {kind!r}; use one of {', '.join(_MAKERS)}", field="kind")
-    true = np.asarray(mask) != 0
+    true: Mask = np.asarray(mask) != 0
     rows, columns = np.flatnonzero(true.any(1)), np.flatnonzero(true.any(0))
     if not rows.size:
         return true.copy()
@@ -53,7 +53,7 @@ def degrade(mask: NDArray[np.generic], kind: str, rng: np.random.Generator) -> M
     made = maker(region, rng, max(height, width))
     if not made.any():
         return true.copy()
-    out = np.zeros_like(true)
+    out: Mask = np.zeros_like(true)
     out[y0:y1, x0:x1] = made
     return out
 
@@ -63,7 +63,7 @@ def smooth_noise(shape: tuple[int, int], cell: float, rng: np.random.Generator) 
     grid = (max(2, int(np.ceil(shape[0] / cell)) + 3), max(2, int(np.ceil(shape[1] / cell)) + 3))
     small = rng.standard_normal(grid).astype(np.float32)
     noise = cv2.resize(small, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    return (noise - noise.mean()) / (noise.std() + np.float32(1e-6))
+    return np.asarray((noise - noise.mean()) / (noise.std() + np.float32(1e-6)), np.float32)
 
 
 def _bounding_box(mask: NDArray[np.uint8]) -> tuple[int, int, int, int]:
@@ -196,7 +196,7 @@ def _iou(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 
 def _exact(mask: NDArray[np.uint8], rng: np.random.Generator, frame: int) -> Mask:
-    return mask != 0
+    return np.asarray(mask != 0)
 
 
 def _shift(mask: NDArray[np.uint8], rng: np.random.Generator, frame: int) -> Mask:

@@ -7,6 +7,7 @@ chosen first, so the true mask is exact; appearance, light, blur, noise and comp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -153,7 +154,7 @@ def _lit(colour: Picture, rng: np.random.Generator) -> Picture:
     )
     gain = rng.uniform(0.75, 1.25) * (1 + rng.uniform(0, 0.3) * ramp)
     tone = rng.normal(1, 0.05, 3).astype(np.float32)
-    return np.clip(colour * gain[:, :, None].astype(np.float32) * tone, 0, 255)
+    return np.asarray(np.clip(colour * gain[:, :, None].astype(np.float32) * tone, 0, 255), np.float32)
 
 
 def _soft_edge(alpha: Picture, rng: np.random.Generator) -> Picture:
@@ -181,18 +182,18 @@ def _cast_shadow(canvas: Picture, alpha: Picture, rng: np.random.Generator) -> N
 
 def _photograph(canvas: Picture, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What a camera and a file format add: defocus, noise, tone curve, JPEG."""
-    picture = canvas
+    picture: NDArray[Any] = canvas
     if rng.random() < 0.3:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.0))
     picture = 255 * (np.clip(picture, 0, 255) / 255) ** rng.uniform(0.75, 1.35)
     picture = (picture - 128) * rng.uniform(0.75, 1.15) + 128 + rng.uniform(-15, 15)
     if rng.random() < 0.6:
-        picture = picture + rng.normal(0, rng.uniform(1, 8), picture.shape[:2] + (1,)).astype(np.float32)
+        picture = picture + rng.normal(0, rng.uniform(1, 8), (*picture.shape[:2], 1)).astype(np.float32)
     image = np.clip(picture, 0, 255).astype(np.uint8)
     if rng.random() < 0.7:
         quality = int(rng.integers(45, 97))
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     if rng.random() < 0.06:
         image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
     return np.ascontiguousarray(image)

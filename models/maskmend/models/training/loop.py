@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from maskmend.models.architectures import build_network
 from maskmend.models.export import margin
 from maskmend.models.training.config import TrainingConfig
-from maskmend.models.training.patches import UNSURE, PatchMix, Patches, scene_patches, stream
+from maskmend.models.training.patches import UNSURE, Patches, PatchMix, scene_patches, stream
 from maskmend.models.training.sources import Sources
 from maskmend.patcher.errors import WeightsError
 
@@ -281,7 +280,7 @@ class Trainer:
             },
             temporary,
         )
-        os.replace(temporary, file)
+        temporary.replace(file)
 
     def _restore(self) -> int:
         file = self.folder / "checkpoint.pt"

@@ -82,9 +82,7 @@ def _photograph(sources: Sources, mix: PatchMix, rng: np.random.Generator) -> tu
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = cv2.resize(photograph.image, (width, height), interpolation=way)
     few = rng.permutation(len(photograph.masks))[:12]
-    masks = [
-        cv2.resize(photograph.masks[i].astype(np.float32), (width, height), interpolation=way) > 0.5 for i in few
-    ]
+    masks = [cv2.resize(photograph.masks[i].astype(np.float32), (width, height), interpolation=way) > 0.5 for i in few]
     return Scene(np.asarray(image, np.uint8), [m for m in masks if np.count_nonzero(m) >= 60]), exact
 
 

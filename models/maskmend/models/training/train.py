@@ -113,7 +113,9 @@ def model_card(config: TrainingConfig, folder: Path, steps: int) -> str:
     if rows:
         last = rows[-1]
         kinds = [key.removesuffix("_refined") for key in last if key.endswith("_refined")]
-        table = "\n".join(f"| {kind} | {last[f'{kind}_coarse']:.4f} | {last[f'{kind}_refined']:.4f} |" for kind in kinds)
+        table = "\n".join(
+            f"| {kind} | {last[f'{kind}_coarse']:.4f} | {last[f'{kind}_refined']:.4f} |" for kind in kinds
+        )
     return f"""# {config.name}
 
 Boundary patch refiner of maskmend: sees a 64x64 px patch of an image and of its coarse mask, and says which pixels

@@ -1,0 +1,91 @@
+"""The repository keeps its own rules: one-way imports, one version, a lock file fit to publish."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LAYERS = ("patcher", "models", "service", "clients")
+
+
+def modules(layer: str) -> list[Path]:
+    found = sorted((REPOSITORY / layer / "maskmend" / layer).rglob("*.py"))
+    assert found
+    return found
+
+
+def imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_run_one_way(layer: str) -> None:
+    above = LAYERS[LAYERS.index(layer) + 1 :]
+    for file in modules(layer):
+        upwards = {name for name in imported(file) for up in above if name.startswith(f"maskmend.{up}")}
+        assert not upwards, f"{file.relative_to(REPOSITORY)} imports {sorted(upwards)}"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_namespace_and_typing_markers(layer: str) -> None:
+    assert not (REPOSITORY / layer / "maskmend" / "__init__.py").exists()
+    assert (REPOSITORY / layer / "maskmend" / layer / "py.typed").is_file()
+
+
+def test_untrusted_masks_never_reach_pycocotools() -> None:
+    for layer in LAYERS:
+        for file in modules(layer):
+            assert not any(name.startswith("pycocotools") for name in imported(file)), file
+
+
+def test_modules_stay_readable() -> None:
+    long = {
+        str(file.relative_to(REPOSITORY)): count
+        for layer in LAYERS
+        for file in modules(layer)
+        if (count := len(file.read_text().splitlines())) > 330
+    }
+    assert not long
+
+
+def test_the_installed_version_is_the_declared_one() -> None:
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    assert version("maskmend") == declared
+
+
+def test_the_default_install_needs_no_torch() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert not any(name.startswith("torch") for name in project["dependencies"])
+    assert not any(name.startswith("torch") for name in project["optional-dependencies"]["cpu"])
+
+
+def test_the_lock_has_hashes_and_no_addresses() -> None:
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    assert not re.search(r"https?://|file:|--index-url|--extra-index-url|--find-links|--trusted-host", lock)
+    requirements = re.findall(r"^([A-Za-z0-9._-]+)==", lock, re.MULTILINE)
+    assert len(requirements) > 40
+    assert "torch" not in requirements
+    blocks = re.split(r"^(?=[A-Za-z0-9._-]+==)", lock, flags=re.MULTILINE)[1:]
+    assert all("--hash=sha256:" in block for block in blocks)
+    protobuf = re.search(r"^protobuf==(\d+)", lock, re.MULTILINE)
+    assert protobuf is not None
+    assert int(protobuf.group(1)) < 7
+
+
+def test_shipped_weights_fit_their_budget() -> None:
+    weights = REPOSITORY / "models" / "maskmend" / "models" / "weights"
+    total = sum(file.stat().st_size for file in weights.iterdir())
+    assert 0 < total <= 20 * 2**20
+    assert not [file for file in REPOSITORY.glob("*/maskmend/**/*") if file.suffix in {".pth", ".pt", ".pkl"}]
