@@ -161,3 +161,13 @@ def test_sample_photographs_are_attributed_and_never_trained_on() -> None:
         assert image["flickr_url"] in attribution
         assert is_validation(image["id"])
         assert (samples / "images" / image["file_name"]).is_file()
+
+
+def test_bench_prints_ratios_and_writes_json(run: Run, tmp_path: Path) -> None:
+    done = run("bench", "geometry", "--repeats", "1", "--json", tmp_path / "figures.json")
+    assert done.returncode == 0, done.stderr
+    assert "ratio" in done.stdout
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["instances"] == 10
+    assert all({"plain_ms", "ours_ms", "ratio"} <= set(row) for row in figures["stages"].values())
+    assert run("bench", "everything").returncode == 2

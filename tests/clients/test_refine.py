@@ -235,3 +235,22 @@ def test_no_record_is_a_job_too(run: Run, job: SmallJob, tmp_path: Path) -> None
     job.coarse.write_text("[]")
     assert refine(run, job, tmp_path / "out.json").returncode == 0
     assert (tmp_path / "out.json").read_text() == "[]"
+
+
+def test_photographs_are_found_by_a_file_beside_them_or_in_the_record(run: Run, job: SmallJob, tmp_path: Path) -> None:
+    plain = [run("refine", job.coarse, "--images", job.images, "-o", tmp_path / "a.json")]
+    assert plain[0].returncode == 3
+    (tmp_path / "instances.json").write_bytes(job.truth.read_bytes())
+    assert run("refine", job.coarse, "--images", job.images, "-o", tmp_path / "b.json").returncode == 0
+    (tmp_path / "instances.json").unlink()
+    named = [{**record, "file_name": f"photo_{record['image_id']}.png"} for record in job.records]
+    (tmp_path / "named.json").write_text(json.dumps(named))
+    assert run("refine", tmp_path / "named.json", "--images", job.images, "-o", tmp_path / "c.json").returncode == 0
+    masks = [[r["segmentation"] for r in json.loads((tmp_path / name).read_text())] for name in ("b.json", "c.json")]
+    assert masks[0] == masks[1]
+
+
+def test_degraded_files_refine_without_more_ado(run: Run, job: SmallJob, tmp_path: Path) -> None:
+    run("degrade", job.truth, "--images", job.images, "-o", tmp_path / "coarse.json", "--kind", "warp")
+    done = run("refine", tmp_path / "coarse.json", "--images", job.images, "-o", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,28 @@ def image_records(document: Any, path: Path) -> dict[int | str, Record]:
     return {image["id"]: image for image in images}
 
 
+def photographs(folder: Path, coco: CocoFile, annotations: Path | None) -> ImageFolder:
+    """The photographs of a file: named by its own `images`, by an annotation file, or by `instances.json` next to them.
+
+    Args:
+        folder: where they lie.
+        coco: the file whose records are looked up.
+        annotations: COCO file given for the purpose; wins over the rest.
+
+    Raises:
+        JobError: `annotations` is not a COCO file with `images`.
+    """
+    if annotations is not None:
+        return ImageFolder(folder, image_records(read_json(annotations, "annotations"), annotations))
+    if coco.images:
+        return ImageFolder(folder, coco.images)
+    if not any("file_name" in record for record in coco.records):
+        for nearby in (folder / "instances.json", folder.resolve().parent / "instances.json"):
+            if nearby.is_file():
+                return ImageFolder(folder, image_records(read_json(nearby, "annotations"), nearby))
+    return ImageFolder(folder, {})
+
+
 def read_json(path: Path, field: str) -> Any:
     """Parse a strict JSON file.
 
@@ -100,21 +123,29 @@ def read_json(path: Path, field: str) -> Any:
 
 
 def write_json(path: Path, document: Any, *, indent: bool = False) -> None:
-    """Write JSON beside `path` and move it into place, so that a reader never sees half a file."""
+    """Write JSON beside `path` and move it into place, so that a reader never sees half a file.
+
+    Raises:
+        JobError: the folder cannot be written, or the disk is full.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 if indent else None))
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 if indent else None))
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise JobError(f"{path} cannot be written: {error.strerror}", field="output") from error
 
 
 class ImageFolder:
     """Finds the photograph of a record inside one folder, and nowhere else.
 
-    A record's own `file_name`, or that of its image record, names the file. A bare result list has neither: then the
-    id itself is tried, as COCO writes it (12 digits) and as it is, with the usual suffixes.
+    The image record's `file_name` names the file, or the record's own. A bare result list has neither: then a file is
+    taken whose name is the id, with or without leading zeros (`000000012345.jpg`, `12345.png`).
 
     Args:
         folder: where the photographs lie.
-        images: image records by id.
+        images: image records by id; empty when there are none.
     """
 
     def __init__(self, folder: Path, images: dict[int | str, Record]) -> None:
@@ -133,17 +164,25 @@ class ImageFolder:
         if self._images and known is None:
             raise ImageError(f"image_id {str(image_id)[:64]} is not among the `images`", field="image_id")
         name = (known or {}).get("file_name", record.get("file_name"))
-        if name is not None:
-            return self._inside(str(name))
-        stems = [f"{image_id:012d}", str(image_id)] if isinstance(image_id, int) else [image_id]
-        for stem in stems:
-            for suffix in ("", *SUFFIXES) if isinstance(image_id, str) else SUFFIXES:
-                if self._leads_inside(stem + suffix) and (self._folder / (stem + suffix)).is_file():
-                    return self._inside(stem + suffix)
-        raise ImageError(
-            f"no photograph of image_id {str(image_id)[:64]} in the images folder; --annotations FILE can name it",
-            field="image_id",
-        )
+        if name is None:
+            name = self._by_id.get(str(image_id))
+        if name is None:
+            raise ImageError(
+                f"no photograph of image_id {str(image_id)[:64]} in the images folder; --annotations FILE can name it",
+                field="image_id",
+            )
+        return self._inside(str(name))
+
+    @cached_property
+    def _by_id(self) -> dict[str, str]:
+        """File names by what id they stand for: the stem, and the number in it when it is all digits."""
+        found: dict[str, str] = {}
+        for path in sorted(self._folder.iterdir(), reverse=True):
+            if path.suffix.lower() in SUFFIXES:
+                found[path.name] = found[path.stem] = path.name
+                if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 20:
+                    found[str(int(path.stem))] = path.name
+        return found
 
     def _inside(self, name: str) -> Path:
         if not self._leads_inside(name):

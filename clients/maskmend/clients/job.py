@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from maskmend.clients.coco import CocoFile, ImageFolder, Record, image_records, read_coco, read_json, write_json
+from maskmend.clients.coco import CocoFile, ImageFolder, Record, photographs, read_coco, write_json
 from maskmend.clients.journal import Journal
 from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.errors import ImageError, JobError, MaskError, MaskmendError
@@ -73,10 +73,7 @@ def run_job(
         JobError: the job cannot be run at all; nothing is written.
     """
     coco, source_hash = _open(results, images, output)
-    known = coco.images
-    if annotations is not None:
-        known = image_records(read_json(annotations, "annotations"), annotations)
-    folder = ImageFolder(images, known)
+    folder = photographs(images, coco, annotations)
     fingerprint = {"input": source_hash, "exif": exif, **engine.provenance}
     summary = JobSummary(records=len(coco.records))
     done = 0

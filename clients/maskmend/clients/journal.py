@@ -68,8 +68,14 @@ class Journal:
         self._append(entry)
 
     def _append(self, entry: dict[str, Any]) -> None:
-        self._file.write(orjson.dumps(entry) + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(orjson.dumps(entry) + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise JobError(
+                f"{self.path} cannot be written: {error.strerror}; make room, then run again with --resume",
+                field="output",
+            ) from error
 
     def __enter__(self) -> Journal:
         return self

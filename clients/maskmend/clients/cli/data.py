@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import runpy
-import sys
 from pathlib import Path
 
 import typer
@@ -25,7 +24,8 @@ def degrade(
 ) -> None:
     """Make coarse masks from true ones: a COCO result list, one record per annotation, crowds left out.
 
-    Each mask depends on the seed, the kind and the annotation's id alone.
+    Records carry `annotation_id` and `file_name` besides the usual fields, so that `refine` finds the photographs. Each
+    mask depends on the seed, the kind and the annotation's id alone.
 
     Example:
         maskmend degrade instances.json --images photos --output coarse.json --kind rcnn28 --seed 1
@@ -67,6 +67,7 @@ def degrade(
                 "bbox": [float(value) for value in coarse.bbox],
                 "area": coarse.area,
                 "annotation_id": annotation.get("id", number),
+                "file_name": image.get("file_name"),
             }
         )
     write_json(output, made)
@@ -154,18 +155,26 @@ def demo(
 def bench(
     what: str = typer.Argument("geometry", help="geometry: against a plain implementation, as ratios."),
     json_file: Path = typer.Option(None, "--json", help="Write the figures as JSON too."),
+    seed: int = typer.Option(0, "--seed", help="Of the synthetic instances."),
+    repeats: int = typer.Option(15, "--repeats", help="Interleaved runs; medians are printed."),
 ) -> None:
-    """Measure speed as ratios within one run. Needs a checkout of the repository: the plain implementations live there.
+    """Measure speed as ratios within one run.
+
+    Needs a checkout of the repository with its dev extra (`make test` installs it): the plain implementations live there.
 
     Example:
-        maskmend bench geometry
+
+        maskmend bench geometry --json geometry.json
     """
     if what != "geometry":
         raise OptionError(f"bench {what!r} is unknown; use geometry", field="what")
     script = _repository("benchmarks") / "geometry.py"
-    sys.argv = [str(script)]
-    found = runpy.run_path(str(script))["run"]()
-    typer.echo(json.dumps(found, indent=1))
+    try:
+        benchmark = runpy.run_path(str(script))
+    except ImportError as error:
+        raise OptionError(f"bench needs {error.name}; pip install 'maskmend[dev]'", field="extras") from error
+    found = benchmark["run"](seed, repeats)
+    benchmark["print_table"](found)
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=1))
 

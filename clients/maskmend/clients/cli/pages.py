@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskmend.clients.coco import ImageFolder, image_records, read_coco, read_json
+from maskmend.clients.coco import ImageFolder, photographs, read_coco
 from maskmend.clients.report import Shown, shown_instance, write_html
 from maskmend.patcher.images import Exif, load_image
 
@@ -25,12 +25,11 @@ def write_job_report(
 ) -> None:
     """Write `FOLDER/index.html`: what the job did, and its `count` most changed instances."""
     coco = read_coco(output)
-    known = coco.images if annotations is None else image_records(read_json(annotations, "annotations"), annotations)
-    photographs = ImageFolder(images, known)
+    folder_of_images = photographs(images, coco, annotations)
     ranked = sorted(summary.instances, key=lambda i: (-int(i["changed_pixels"]), int(i["index"])))
     policy: Exif = "apply" if exif == "apply" else "ignore"
     items = [
-        _shown(instance, coco.records[instance["index"]], photographs, policy)
+        _shown(instance, coco.records[instance["index"]], folder_of_images, policy)
         for instance in ranked[:count]
         if instance["changed_pixels"]
     ]
@@ -46,8 +45,8 @@ def write_job_report(
     write_html(folder / "index.html", f"maskmend: {output.name}", facts, items)
 
 
-def _shown(instance: dict[str, Any], record: dict[str, Any], photographs: ImageFolder, exif: Exif) -> Shown:
-    path = photographs.find(record)
+def _shown(instance: dict[str, Any], record: dict[str, Any], folder: ImageFolder, exif: Exif) -> Shown:
+    path = folder.find(record)
     return shown_instance(
         load_image(path, exif=exif),
         instance["coarse"],

@@ -74,8 +74,9 @@ def refine(
 ) -> None:
     """Refine the masks of a COCO file.
 
-    The same records come out in the same order, every other field kept. A photograph is found by `file_name`, or for a
-    bare result list by its image_id (000000012345.jpg, 12345.png, ...); `--annotations` names a file that knows better.
+    The same records come out in the same order, every other field kept. A photograph is found by `file_name`; for a bare
+    result list, by an instances.json beside the images or their folder, or by its image_id (000000012345.jpg, 12345.png).
+    `--annotations` names a file that knows better.
 
     Exit codes: 0 all refined or kept on purpose; 2 unusable input, nothing written; 3 some records kept unchanged, see
     OUTPUT.errors.jsonl.
