@@ -8,9 +8,19 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from maskmend.patcher import Rle
-from maskmend.patcher.guard import ALREADY_RIGHT, EMPTY, TOO_FAR, edge_confidence, from_crop, guard, hold
+from maskmend.patcher.guard import (
+    ALREADY_RIGHT,
+    EMPTY,
+    TOO_FAR,
+    change_certainty,
+    edge_confidence,
+    from_crop,
+    guard,
+    hold,
+)
 
-SURE = np.ones((1, 4, 4), np.float32)
+# Patches that are certain of a change of every pixel.
+SURE = (np.ones((1, 4, 4), np.float32), -np.ones((1, 4, 4), np.float32))
 
 
 def square(x0: int, y0: int, x1: int, y1: int, size: int = 120) -> np.ndarray:
@@ -21,14 +31,14 @@ def square(x0: int, y0: int, x1: int, y1: int, size: int = 120) -> np.ndarray:
 
 def test_a_small_change_passes_untouched() -> None:
     coarse, refined = Rle.from_dense(square(30, 30, 80, 80)), Rle.from_dense(square(32, 28, 83, 80))
-    result = guard(coarse, refined, SURE)
+    result = guard(coarse, refined, *SURE)
     assert result.mask == refined
     assert result.abstained is None
 
 
 def test_changes_beyond_the_reach_are_undone_and_nearer_ones_kept() -> None:
     before, after = square(30, 30, 80, 80), square(30, 30, 110, 80)
-    result = guard(Rle.from_dense(before), Rle.from_dense(after), SURE, reach=10)
+    result = guard(Rle.from_dense(before), Rle.from_dense(after), *SURE, reach=10)
     distance = ndimage.distance_transform_edt(~before)
     assert np.array_equal(result.mask.to_dense(), before | (after & (distance <= 10)))
 
@@ -38,28 +48,41 @@ def test_a_slight_change_along_the_whole_edge_is_not_believed() -> None:
     after = before.copy()
     after[29, 30:80:3] = True
     coarse, refined = Rle.from_dense(before), Rle.from_dense(after)
-    result = guard(coarse, refined, SURE)
+    result = guard(coarse, refined, *SURE)
     assert result.mask == coarse
     assert result.abstained == ALREADY_RIGHT
-    assert guard(coarse, refined, SURE, least_shift=0.05).mask == refined
+    assert guard(coarse, refined, *SURE, least_shift=0.05).mask == refined
+
+
+def test_a_doubtful_change_needs_to_be_larger() -> None:
+    coarse, refined = Rle.from_dense(square(30, 30, 80, 80)), Rle.from_dense(square(30, 30, 82, 80))
+    doubtful = np.full((1, 4, 4), 0.71, np.float32), SURE[1]
+    assert guard(coarse, refined, *SURE, least_shift=0.4).mask == refined
+    assert guard(coarse, refined, *doubtful, least_shift=0.4).mask == coarse
+
+
+def test_certainty_of_changes() -> None:
+    sides = np.array([[[-1, -1, 1, 1]]], np.float32)
+    assert change_certainty(np.array([[[0.9, 0.1, 0.2, 0.9]]], np.float32), sides) == pytest.approx((0.8 + 0.6) / 2)
+    assert change_certainty(np.array([[[0.6, 0.1, 0.4, 0.9]]], np.float32), sides) == 0
 
 
 def test_nothing_changed_is_the_coarse_mask_being_right() -> None:
     coarse = Rle.from_dense(square(30, 30, 80, 80))
-    result = guard(coarse, coarse, SURE)
+    result = guard(coarse, coarse, *SURE)
     assert (result.mask, result.abstained) == (coarse, ALREADY_RIGHT)
 
 
 def test_an_empty_refinement_gives_the_coarse_mask_back() -> None:
     coarse = Rle.from_dense(square(30, 30, 40, 40))
-    result = guard(coarse, Rle.from_dense(np.zeros((120, 120), bool)), SURE)
+    result = guard(coarse, Rle.from_dense(np.zeros((120, 120), bool)), *SURE)
     assert result.mask == coarse
     assert result.abstained == EMPTY
 
 
 def test_a_refinement_that_shares_too_little_gives_the_coarse_mask_back() -> None:
     coarse, refined = Rle.from_dense(square(30, 30, 50, 50)), Rle.from_dense(square(44, 30, 64, 50))
-    result = guard(coarse, refined, SURE)
+    result = guard(coarse, refined, *SURE)
     assert result.mask == coarse
     assert result.abstained == TOO_FAR
 

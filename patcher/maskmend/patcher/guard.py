@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from maskmend.patcher.rle import Rle
 
-HOLD = 0.1
+HOLD = 0.2
 """Default of `hold`: a pixel changes when its mean probability is beyond 0.5 by more than this."""
 REACH = 16
 """Farthest that an edge may move, in px."""
 LEAST_IOU = 0.5
 """Least IoU of refined and coarse mask for a refinement to be believed."""
 
-LEAST_SHIFT = 0.5
-"""Least mean shift of the edge, in px, for a refinement to be more than the refiner's own error."""
+LEAST_SHIFT = 0.4
+"""Least mean shift of the edge, in px times certainty, for a refinement to be more than the refiner's own error."""
 
 EMPTY = "the refined mask is empty"
 TOO_FAR = "the refined mask shares less than half of its area with the coarse mask"
@@ -71,6 +71,7 @@ def guard(
     coarse: Rle,
     refined: Rle,
     probabilities: NDArray[np.float32],
+    coarse_patches: NDArray[np.float32],
     *,
     reach: int = REACH,
     least_iou: float = LEAST_IOU,
@@ -81,11 +82,12 @@ def guard(
     Args:
         coarse: the mask as it came.
         refined: the mask after reassembly.
-        probabilities: float32 [N, P, P], foreground, of the instance's patches.
+        probabilities: float32 [N, P, P], foreground, of the instance's patches, before `hold`.
+        coarse_patches: float32 [N, P, P], -1 background, +1 foreground.
         reach: changes farther than this from the coarse boundary are undone, in px.
         least_iou: below this IoU of refined and coarse mask the coarse one is kept.
-        least_shift: when the edge moves by less than this on average, in px (changed pixels over the length of the
-            coarse edge), the coarse mask is kept.
+        least_shift: when the edge moves by less than this on average, the coarse mask is kept. Counted in px, changed
+            pixels over the length of the coarse edge, times how sure the patches are of the changes.
     """
     confidence = edge_confidence(probabilities)
     if refined.area == 0:
@@ -100,7 +102,8 @@ def guard(
     shared, joined = int(np.count_nonzero(before & after)), int(np.count_nonzero(before | after))
     if shared < least_iou * joined:
         return GuardResult(coarse, confidence, EMPTY if not after.any() else TOO_FAR)
-    if np.count_nonzero(before != after) < least_shift * _edge_length(before):
+    shift = np.count_nonzero(before != after) / max(_edge_length(before), 1)
+    if shift * change_certainty(probabilities, coarse_patches) < least_shift:
         return GuardResult(coarse, confidence, ALREADY_RIGHT)
     return GuardResult(refined, confidence, None)
 
@@ -111,6 +114,15 @@ def edge_confidence(probabilities: NDArray[np.float32]) -> float:
     if not open_to_doubt.size:
         return 1.0
     return float(np.abs(2 * open_to_doubt.astype(np.float64) - 1).mean())
+
+
+def change_certainty(probabilities: NDArray[np.float32], coarse: NDArray[np.float32]) -> float:
+    """Mean of 2q - 1 over the patch pixels that `hold` lets change, q being the probability of the change; 0 if none."""
+    changed = (hold(probabilities, coarse) > 0.5) != (coarse > 0)
+    if not changed.any():
+        return 0.0
+    side = np.where(coarse > 0, 1.0, -1.0)[changed]
+    return float(np.mean(side * (1 - 2 * probabilities[changed].astype(np.float64))))
 
 
 def from_crop(crop: NDArray[np.uint8], height: int, width: int, x0: int, y0: int) -> Rle:

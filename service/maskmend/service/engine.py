@@ -180,11 +180,12 @@ class Engine:
         self, work: _Work, coarse: Rle, patches: NDArray[np.float32], probabilities: NDArray[np.float32]
     ) -> InstanceResult:
         with self.stages.measure("reassemble"):
-            votes = hold(probabilities, self._coarse_patches(patches), HOLD) if self._guard else probabilities
+            sides = self._coarse_patches(patches)
+            votes = hold(probabilities, sides, HOLD) if self._guard else probabilities
             refined = reassemble(work.coarse, work.boxes, votes)
         with self.stages.measure("guard"):
             if self._guard:
-                checked = guard(coarse, refined, probabilities)
+                checked = guard(coarse, refined, probabilities, sides)
                 mask, confidence, abstained = checked.mask, checked.confidence, checked.abstained
             else:
                 mask, confidence, abstained = refined, edge_confidence(probabilities), None
