@@ -61,6 +61,17 @@ def test_a_doubtful_change_needs_to_be_larger() -> None:
     assert guard(coarse, refined, *doubtful, least_shift=0.4).mask == coarse
 
 
+def test_a_small_object_needs_a_larger_shift() -> None:
+    """One pixel all along an edge is believed of a large object and not of one 8 px wide."""
+    large, small = square(20, 20, 100, 100), square(40, 40, 48, 48)
+    for before, after, kept in (
+        (large, square(19, 19, 101, 101), False),
+        (small, square(39, 39, 49, 49), True),
+    ):
+        result = guard(Rle.from_dense(before), Rle.from_dense(after), *SURE)
+        assert (result.abstained == ALREADY_RIGHT) is kept
+
+
 def test_certainty_of_changes() -> None:
     sides = np.array([[[-1, -1, 1, 1]]], np.float32)
     assert change_certainty(np.array([[[0.9, 0.1, 0.2, 0.9]]], np.float32), sides) == pytest.approx((0.8 + 0.6) / 2)
@@ -117,3 +128,10 @@ def test_from_crop_is_the_dense_encoding(crop: np.ndarray) -> None:
 @pytest.mark.parametrize(("value", "confidence"), [(1.0, 1.0), (0.5, 0.0), (0.75, 0.5)])
 def test_confidence_is_the_distance_from_one_half(value: float, confidence: float) -> None:
     assert edge_confidence(np.full((2, 3, 3), value, np.float32)) == pytest.approx(confidence)
+
+
+def test_fragments_apart_from_the_object_are_dropped() -> None:
+    before = square(30, 30, 80, 80)
+    after = before | square(80, 40, 83, 60) | square(30, 83, 50, 88)
+    result = guard(Rle.from_dense(before), Rle.from_dense(after), *SURE, least_shift=0.0)
+    assert np.array_equal(result.mask.to_dense(), before | square(80, 40, 83, 60))

@@ -1,9 +1,9 @@
 """No harm: keeps the coarse mask where a refinement is unsure, goes too far, or leaves nothing.
 
-Three means, from fine to coarse: `hold` lets a pixel change only when the patches are clearly for it; `guard` undoes
-changes far from the coarse boundary; and it gives the whole instance back when the refinement is not credible, or so
-slight that it is within the refiner's own error. The last is what protects masks that are already right: there a refiner
-has nothing to add but its noise, which is a fraction of a pixel along the whole edge.
+Three means, from fine to coarse. `hold` lets a pixel change only when the patches are clearly for it. `guard` undoes
+changes far from the coarse boundary, and drops fragments apart from the object. And it gives the whole instance back
+when the refinement is not credible, or so slight that it is within the refiner's own error: that is what protects masks
+that are already right, where a refiner has nothing to add but its noise, a fraction of a pixel along the whole edge.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ REACH = 16
 LEAST_IOU = 0.5
 """Least IoU of refined and coarse mask for a refinement to be believed."""
 
-LEAST_SHIFT = 0.4
-"""Least mean shift of the edge, in px times certainty, for a refinement to be more than the refiner's own error."""
+LEAST_SHIFT = (0.15, 10.0)
+"""Least mean shift of the edge for a refinement to be more than the refiner's own error: so many px times certainty, and so
+many px more over the square root of the object's area. A small object loses more by the same slip, and has fewer
+patches to tell by. Chosen on validation data; docs/benchmarks.md has the curve."""
 
 EMPTY = "the refined mask is empty"
 TOO_FAR = "the refined mask shares less than half of its area with the coarse mask"
@@ -75,7 +77,7 @@ def guard(
     *,
     reach: int = REACH,
     least_iou: float = LEAST_IOU,
-    least_shift: float = LEAST_SHIFT,
+    least_shift: float | None = None,
 ) -> GuardResult:
     """Check one refined instance against its coarse mask.
 
@@ -87,21 +89,24 @@ def guard(
         reach: changes farther than this from the coarse boundary are undone, in px.
         least_iou: below this IoU of refined and coarse mask the coarse one is kept.
         least_shift: when the edge moves by less than this on average, the coarse mask is kept. Counted in px, changed
-            pixels over the length of the coarse edge, times how sure the patches are of the changes.
+            pixels over the length of the coarse edge, times how sure the patches are of the changes. By default what
+            `LEAST_SHIFT` gives for the mask's area.
     """
     confidence = edge_confidence(probabilities)
     if refined.area == 0:
         return GuardResult(coarse, confidence, EMPTY)
     x0, y0, x1, y1 = _joint_box(coarse, refined)
     before, after = coarse.crop(x0, y0, x1, y1), refined.crop(x0, y0, x1, y1)
-    changed = before != after
-    far = changed & (_distance_to_edge(before) > reach)
-    if far.any():
-        after = np.where(far, before, after)
+    kept = np.where((before != after) & (_distance_to_edge(before) > reach), before, after)
+    kept = _without_fragments(kept, before)
+    if not np.array_equal(kept, after):
+        after = kept
         refined = from_crop(after, coarse.height, coarse.width, x0, y0)
     shared, joined = int(np.count_nonzero(before & after)), int(np.count_nonzero(before | after))
     if shared < least_iou * joined:
         return GuardResult(coarse, confidence, EMPTY if not after.any() else TOO_FAR)
+    if least_shift is None:
+        least_shift = LEAST_SHIFT[0] + LEAST_SHIFT[1] / max(coarse.area, 1) ** 0.5
     shift = np.count_nonzero(before != after) / max(_edge_length(before), 1)
     if shift * change_certainty(probabilities, coarse_patches) < least_shift:
         return GuardResult(coarse, confidence, ALREADY_RIGHT)
@@ -135,6 +140,17 @@ def from_crop(crop: NDArray[np.uint8], height: int, width: int, x0: int, y0: int
     edges = np.stack([first, last + 1], 1).ravel()
     runs = np.diff(np.concatenate([[0], edges, [height * width]]))
     return Rle(height, width, (runs if runs[-1] else runs[:-1]).astype(np.uint32))
+
+
+def _without_fragments(mask: NDArray[np.uint8], coarse: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mask less its connected parts (8-neighbours) that share no pixel with the coarse mask."""
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    if count <= 2:
+        return mask
+    old = np.zeros(count, bool)
+    old[np.unique(labels[coarse > 0])] = True
+    old[0] = False
+    return np.asarray(old[labels], np.uint8)
 
 
 def _edge_length(mask: NDArray[np.uint8]) -> int:
