@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="networks need the train extra")
 
 from maskmend.models.export import count_macs  # noqa: E402
-from maskmend.models.hrnet import hrnet_w18_small, hrnet_w48  # noqa: E402
+from maskmend.models.hrnet import hrnet_w18_small, hrnet_w48, resize  # noqa: E402
 
 PUBLISHED = [(hrnet_w18_small, 128, 3_935_278, 73_982, 873, 0.598), (hrnet_w48, 256, 65_846_978, 521_282, 1839, 23.32)]
 
@@ -52,3 +52,17 @@ def test_two_inputs_are_one_four_channel_convolution() -> None:
 def test_output_is_a_quarter_of_the_input() -> None:
     with torch.no_grad():
         assert hrnet_w18_small().eval()(torch.zeros(2, 4, 128, 128)).shape == (2, 2, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((4, 6), (8, 12)), ((4, 4), (16, 16)), ((7, 7), (13, 13)), ((4, 6), (8, 18))]
+)
+def test_resizing_does_not_depend_on_how_it_is_asked_for(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    feature = torch.randn((2, 3, *size), generator=torch.Generator().manual_seed(0))
+    plain = torch.nn.functional.interpolate(feature, size=wanted, mode="bilinear", align_corners=False)
+    assert torch.equal(resize(feature, *wanted), plain)
+
+
+def test_sides_that_are_no_multiple_of_32_work() -> None:
+    with torch.no_grad():
+        assert hrnet_w18_small().eval()(torch.zeros(1, 4, 100, 100)).shape == (1, 2, 25, 25)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from maskmend.models import load_refiner
-from maskmend.models.runtimes import RUNTIMES, choose_runtime, create_runtime, micro_batches
+from maskmend.models.runtimes import RUNTIMES, choose_runtime, create_runtime
+from maskmend.models.runtimes.pool import MICRO_BATCH, micro_batches
 from maskmend.models.zoo import SHIPPED, Weights, resolve_weights
 from maskmend.patcher.errors import OptionError, RuntimeUnavailableError, WeightsError
 
@@ -18,6 +25,11 @@ MODULES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
 
 def needs(runtime: str) -> None:
     pytest.importorskip(MODULES[runtime], reason=f"the {runtime} runtime is not installed")
+
+
+def copy_set(folder: Path) -> None:
+    for kind in ("json", "onnx", "safetensors"):
+        shutil.copy(SHIPPED / f"bpr-small.{kind}", folder)
 
 
 def noisy_patches(count: int, size: int, seed: int = 0) -> np.ndarray:
@@ -84,23 +96,49 @@ def test_runtimes_agree(weights: Weights) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_patch_is_the_same_in_any_company(runtime: str) -> None:
+def test_a_patch_is_the_same_in_any_company(runtime: str, weights: Weights) -> None:
     needs(runtime)
-    refiner = load_refiner(runtime=runtime, threads=1)
-    patches = noisy_patches(21, refiner.input_size)
-    together = refiner.forward(patches)
-    pieces = np.concatenate([refiner.forward(patches[i : i + 5]) for i in range(0, 21, 5)])
+    network = create_runtime(runtime, weights, threads=2)
+    patches = noisy_patches(2 * MICRO_BATCH + 3, weights.manifest.input_size)
+    together = network.run(patches)
+    pieces = np.concatenate([network.run(patches[i : i + 3]) for i in range(0, len(patches), 3)])
     assert together.tobytes() == pieces.tobytes()
-    order = np.random.default_rng(2).permutation(21)
-    assert refiner.forward(patches[order]).tobytes() == together[order].tobytes()
+    order = np.random.default_rng(2).permutation(len(patches))
+    assert network.run(patches[order]).tobytes() == together[order].tobytes()
+    for place in range(MICRO_BATCH):
+        company = noisy_patches(MICRO_BATCH, weights.manifest.input_size, seed=3 + place) * 10
+        company[place] = patches[0]
+        assert network.run(company)[place].tobytes() == together[0].tobytes()
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
-def test_threads_do_not_change_a_bit(runtime: str) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_threads_do_not_change_a_bit(runtime: str, weights: Weights) -> None:
+    # Split over threads, PyTorch differs from 2 on and ONNX Runtime, with a batch of one, from 3 on.
     needs(runtime)
-    patches = noisy_patches(8, 64)
-    one, two = (load_refiner(runtime=runtime, threads=n).forward(patches) for n in (1, 2))
-    assert one.tobytes() == two.tobytes()
+    patches = noisy_patches(MICRO_BATCH + 1, weights.manifest.input_size)
+    one, *others = (create_runtime(runtime, weights, threads=n).run(patches).tobytes() for n in (1, 2, 3, 8))
+    assert all(other == one for other in others)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_several_callers_at_once_get_their_own_results(runtime: str) -> None:
+    needs(runtime)
+    network = create_runtime(runtime, resolve_weights("bpr-small"), threads=2)
+    batches = [noisy_patches(5, 64, seed) for seed in range(6)]
+    alone = [network.run(batch).tobytes() for batch in batches]
+    with ThreadPoolExecutor(6) as callers:
+        assert [logits.tobytes() for logits in callers.map(network.run, batches)] == alone
+
+
+def test_the_callers_own_pytorch_keeps_its_threads() -> None:
+    torch = pytest.importorskip("torch", reason="the torch runtime is not installed")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        create_runtime("torch", resolve_weights("bpr-small"), threads=2).run(noisy_patches(9, 64))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_micro_batches_fill_up_with_zeros() -> None:
@@ -110,39 +148,42 @@ def test_micro_batches_fill_up_with_zeros() -> None:
     assert not parts[1][2].any()
 
 
-def test_no_patches_give_no_probabilities() -> None:
-    assert load_refiner().forward(np.zeros((0, 4, 64, 64), np.float32)).shape == (0, 64, 64)
-
-
-def test_probabilities_are_the_sigmoid_of_logits() -> None:
-    refiner = load_refiner(threads=1)
-    patches = noisy_patches(3, 64)
-    logits = create_runtime("auto", resolve_weights("bpr-small"), threads=1).run(patches)
+def test_refiners_on_every_runtime_agree(weights: Weights) -> None:
+    patches = noisy_patches(3, weights.manifest.input_size)
+    logits = create_runtime("auto", weights, threads=1).run(patches)
     wanted = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    assert np.abs(refiner.forward(patches) - wanted).max() < 1e-6
-
-
-def test_provenance_names_what_decides_the_result() -> None:
-    provenance = load_refiner().provenance
-    assert provenance["weights"] == "bpr-small"
-    assert provenance["weights_sha256"] == resolve_weights("bpr-small").manifest.sha256["onnx"]
-    assert provenance["runtime"] in RUNTIMES
+    for name in RUNTIMES:
+        if importlib.util.find_spec(MODULES[name]):
+            refiner = load_refiner(weights=weights.onnx_path, runtime=name, threads=1)
+            assert refiner.provenance["runtime"] == name
+            assert np.abs(refiner.forward(patches) - wanted).max() < 1e-4
 
 
 @pytest.mark.parametrize(
     ("options", "field"),
     [
         ({"runtime": "caffe"}, "runtime"),
-        ({"precision": "int3"}, "precision"),
+        ({"precision": "int8"}, "precision"),
         ({"runtime": "onnx", "precision": "bf16"}, "precision"),
-        ({"refiner": "magic"}, "refiner"),
         ({"weights": "../bpr-small"}, "weights"),
+        ({"threads": 0}, "threads"),
+        ({"threads": -1}, "threads"),
     ],
 )
-def test_unknown_options_are_named(options: dict[str, str], field: str) -> None:
+def test_unknown_options_are_named(options: dict[str, Any], field: str) -> None:
+    if options.get("runtime") == "onnx":
+        needs("onnx")
     with pytest.raises(OptionError) as caught:
         load_refiner(**options)
     assert caught.value.field == field
+
+
+def test_the_precision_named_is_the_one_computed_in() -> None:
+    openvino = pytest.importorskip("openvino", reason="the openvino runtime is not installed")
+    has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    hinted = load_refiner(runtime="openvino", precision="bf16", threads=1)
+    assert hinted.provenance["precision"] == ("bf16" if has_bf16 else "fp32")
+    assert load_refiner(runtime="openvino", threads=1).provenance["precision"] == "fp32"
 
 
 def test_without_a_runtime_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,31 +194,51 @@ def test_without_a_runtime_the_message_says_what_to_install(monkeypatch: pytest.
         choose_runtime("onnx")
 
 
-def test_damaged_weights_are_refused(tmp_path: Path) -> None:
-    for kind in ("json", "onnx", "safetensors"):
-        data = (SHIPPED / f"bpr-small.{kind}").read_bytes()
-        (tmp_path / f"bpr-small.{kind}").write_bytes(data[:-1] + b"\x01" if kind == "onnx" else data)
+@pytest.mark.parametrize(
+    ("first", "missing"), [("openvino", []), ("onnx", ["openvino"]), ("torch", ["openvino", "onnxruntime"])]
+)
+def test_auto_takes_the_first_that_is_there(monkeypatch: pytest.MonkeyPatch, first: str, missing: list[str]) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else object())
+    assert choose_runtime("auto") == first
+
+
+def test_a_broken_installation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("onnx")
+    # Found, and yet its import fails.
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "maskmend.models.runtimes.onnx", raising=False)
+    with pytest.raises(RuntimeUnavailableError, match="cannot be imported"):
+        create_runtime("onnx", resolve_weights("bpr-small"))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_damaged_weights_are_refused(tmp_path: Path, runtime: str) -> None:
+    needs(runtime)
+    kind = "safetensors" if runtime == "torch" else "onnx"
+    copy_set(tmp_path)
+    file = tmp_path / f"bpr-small.{kind}"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     with pytest.raises(WeightsError, match="SHA-256"):
-        load_refiner(weights=tmp_path)
+        load_refiner(weights=tmp_path, runtime=runtime)
 
 
-def test_weights_that_give_nan_are_refused(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="making weights needs the train extra")
-    from maskmend.models import export
-    from maskmend.models.boundary_unet import BoundaryUnet
-
-    network = BoundaryUnet(detail=4, widths=[8], blocks=[1])
-    with torch.no_grad():
-        network.head[-1].bias.fill_(float("nan"))
-    with pytest.raises(WeightsError, match="not finite"):
-        export.write_weights(
-            network,
-            tmp_path,
-            name="nan",
-            architecture="boundary_unet",
-            arguments={},
-            input_size=64,
-            license="none",
-            source="test",
-            card="",
-        )
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("content", [b"", b"garbage", None], ids=["empty", "garbage", "another input size"])
+def test_files_that_are_not_what_the_manifest_says_are_refused(
+    tmp_path: Path, runtime: str, content: bytes | None
+) -> None:
+    needs(runtime)
+    copy_set(tmp_path)
+    manifest = tmp_path / "bpr-small.json"
+    facts = json.loads(manifest.read_text())
+    if content is None:
+        facts["input_size"] = 63
+    else:
+        for kind in ("onnx", "safetensors"):
+            (tmp_path / f"bpr-small.{kind}").write_bytes(content)
+            facts["sha256"][kind] = hashlib.sha256(content).hexdigest()
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(WeightsError) as caught:
+        load_refiner(weights=tmp_path, runtime=runtime, threads=1)
+    assert caught.value.field == "weights"

@@ -18,12 +18,20 @@ def build_network(architecture: str, **arguments: Any) -> nn.Module:
     Raises:
         OptionError: unknown name or arguments.
     """
-    if architecture == "boundary_unet":
-        from maskmend.models.boundary_unet import BoundaryUnet
+    if architecture not in ARCHITECTURES:
+        raise OptionError(
+            f"architecture is {architecture[:64]!r}; use one of {', '.join(ARCHITECTURES)}", field="architecture"
+        )
+    try:
+        if architecture == "boundary_unet":
+            from maskmend.models.boundary_unet import BoundaryUnet
 
-        return BoundaryUnet(**arguments)
-    if architecture in ("hrnet_w18_small", "hrnet_w48"):
+            return BoundaryUnet(**arguments)
         from maskmend.models.hrnet import CONFIGS, Hrnet
 
-        return Hrnet(CONFIGS[architecture])
-    raise OptionError(f"architecture is {architecture!r}; use one of {', '.join(ARCHITECTURES)}", field="architecture")
+        return Hrnet(CONFIGS[architecture], **arguments)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"arguments {', '.join(arguments)[:64]} do not fit the architecture {architecture}; see its class",
+            field="arguments",
+        ) from error

@@ -6,6 +6,7 @@ already at the size of the patch. Whatever the network's own output looks like, 
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,55 +16,58 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskmend.models.zoo import Manifest, Weights, sha256
+from maskmend.models.hrnet import resize
+from maskmend.models.zoo import Manifest, Weights, check_name, sha256
 from maskmend.patcher.errors import WeightsError
 
 TOLERANCE = 1e-4
 
 
-def margin(logits: Tensor, patch: int) -> Tensor:
+def margin(logits: Tensor, patch: int, padding: int = 0) -> Tensor:
     """Foreground minus background logit at the size of the patch.
 
     Args:
         logits: float [N, 2, s, s] (background, foreground), or [N, 1, s, s] (their difference).
         patch: side of the patch in image px.
+        padding: context around the patch in image px, which the logits cover too and the result does not.
 
     Returns:
         float [N, patch, patch], resized bilinearly (align_corners False) when s differs.
     """
     if logits.shape[1] == 2:
         logits = logits[:, 1:] - logits[:, :1]
-    if logits.shape[-1] != patch:
-        logits = functional.interpolate(logits, size=(patch, patch), mode="bilinear", align_corners=False)
-    return logits[:, 0]
+    whole = patch + 2 * padding
+    if logits.shape[-1] != whole:
+        logits = resize(logits, whole, whole)
+    if padding:
+        logits = logits[:, :, padding : padding + patch, padding : padding + patch]
+    return logits.squeeze(1)
 
 
 class MarginNetwork(nn.Module):
     """A network followed by `margin`: what is exported and what the `torch` runtime runs."""
 
-    def __init__(self, network: nn.Module, patch: int = 64) -> None:
+    def __init__(self, network: nn.Module, patch: int = 64, padding: int = 0) -> None:
         super().__init__()
-        self.network, self.patch = network, patch
+        self.network, self.patch, self.padding = network, patch, padding
 
     def forward(self, patches: Tensor) -> Tensor:
         """Map [N, 4, S, S] to [N, patch, patch]."""
-        return margin(self.network(patches), self.patch)
+        return margin(self.network(patches), self.patch, self.padding)
 
 
-def export_onnx(network: nn.Module, path: Path, *, input_size: int, patch: int = 64) -> None:
+def export_onnx(network: nn.Module, path: Path, *, input_size: int, patch: int = 64, padding: int = 0) -> None:
     """Write the ONNX graph with a dynamic batch, and compare it with PyTorch.
 
     Raises:
         WeightsError: ONNX Runtime and PyTorch differ by more than 1e-4 in a logit, or in the sign of one.
     """
-    module = MarginNetwork(network, patch).eval()
-    # The sample must not share the memory layout tricks of training.
-    sample = torch.randn((2, 4, input_size, input_size), generator=torch.Generator().manual_seed(0))
+    module = MarginNetwork(network, patch, padding).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            (sample,),
+            (sample_patches(2, input_size),),
             str(path),
             input_names=["patches"],
             output_names=["logits"],
@@ -71,14 +75,24 @@ def export_onnx(network: nn.Module, path: Path, *, input_size: int, patch: int =
             opset_version=17,
             dynamo=False,
         )
-    check_parity(module, path, sample)
+    # Another batch than the one traced: a batch fixed in the graph by accident shows here.
+    check_parity(module, path, sample_patches(3, input_size))
+
+
+def sample_patches(count: int, size: int) -> Tensor:
+    """Patches float32 [count, 4, size, size] like those of an image: smooth colours within +-2, a mask of -1 and +1."""
+    coarse = torch.randn((count, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    patches = functional.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
+    patches[:, :3].clamp_(-2, 2)
+    patches[:, 3] = torch.where(patches[:, 3] > 0, 1.0, -1.0)
+    return patches
 
 
 def check_parity(module: nn.Module, path: Path, sample: Tensor) -> float:
     """Largest |logit difference| between PyTorch and ONNX Runtime on a sample.
 
     Raises:
-        WeightsError: it is above 1e-4, not a number, or a pixel changes sides.
+        WeightsError: it is above 1e-4, a value is not finite, or a pixel changes sides.
     """
     import onnxruntime
 
@@ -86,9 +100,13 @@ def check_parity(module: nn.Module, path: Path, sample: Tensor) -> float:
         wanted = module(sample).numpy()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     got = session.run(["logits"], {"patches": sample.numpy()})[0]
+    if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
+        raise WeightsError("the network gives values that are not finite; they cannot be used", field="weights")
+    if got.shape != wanted.shape:
+        raise WeightsError(f"{path.name} gives {got.shape} where PyTorch gives {wanted.shape}", field="weights")
     difference = float(np.abs(got - wanted).max())
     flipped = int(np.count_nonzero((got > 0) != (wanted > 0)))
-    if not difference <= TOLERANCE or flipped:
+    if difference > TOLERANCE or flipped:
         raise WeightsError(
             f"{path.name} differs from the PyTorch network by {difference:.2e} in a logit and flips {flipped} pixels",
             field="weights",
@@ -111,33 +129,42 @@ def write_weights(
 ) -> Weights:
     """Write one set of weights: `NAME.onnx`, `NAME.safetensors`, `NAME.json`, `NAME.md`.
 
+    A set of that name which is there already stays as it is when this one turns out unusable.
+
     Raises:
+        OptionError: `name` is not a plain name.
         WeightsError: a weight is not finite, or the ONNX graph does not agree with the network.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    check_name(name)
     out_dir.mkdir(parents=True, exist_ok=True)
     network = network.to(memory_format=torch.contiguous_format).eval()
     state = {key: value.detach().contiguous() for key, value in network.state_dict().items()}
     for key, value in state.items():
         if not bool(torch.isfinite(value.float()).all()):
             raise WeightsError(f"weight {key} is not finite; these weights cannot be used", field="weights")
-    save_file(state, out_dir / f"{name}.safetensors")
-    export_onnx(network, out_dir / f"{name}.onnx", input_size=input_size)
-    manifest = Manifest(
-        name=name,
-        architecture=architecture,
-        arguments=arguments,
-        input_size=input_size,
-        padding=padding,
-        parameters=sum(p.numel() for p in network.parameters()),
-        gmac=round(count_macs(network, input_size) / 1e9, 4),
-        sha256={kind: sha256(out_dir / f"{name}.{kind}") for kind in ("onnx", "safetensors")},
-        license=license,
-        source=source,
-    )
-    (out_dir / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n")
-    (out_dir / f"{name}.md").write_text(card)
+    with tempfile.TemporaryDirectory(dir=out_dir) as temporary:
+        folder = Path(temporary)
+        # Its own writer makes a file that only the owner can read.
+        (folder / f"{name}.safetensors").write_bytes(save(state))
+        export_onnx(network, folder / f"{name}.onnx", input_size=input_size, padding=padding)
+        manifest = Manifest(
+            name=name,
+            architecture=architecture,
+            arguments=arguments,
+            input_size=input_size,
+            padding=padding,
+            parameters=sum(p.numel() for p in network.parameters()),
+            gmac=round(count_macs(network, input_size) / 1e9, 4),
+            sha256={kind: sha256(folder / f"{name}.{kind}") for kind in ("onnx", "safetensors")},
+            license=license,
+            source=source,
+        )
+        (folder / f"{name}.md").write_text(card, encoding="utf-8")
+        (folder / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        for kind in ("safetensors", "onnx", "md", "json"):
+            (folder / f"{name}.{kind}").replace(out_dir / f"{name}.{kind}")
     return Weights(manifest=manifest, folder=out_dir)
 
 

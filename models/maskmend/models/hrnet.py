@@ -47,6 +47,15 @@ def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bo
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
 
 
+def resize(feature: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear resize (align_corners False) of [N, C, h, w] to [N, C, height, width]."""
+    h, w = int(feature.shape[-2]), int(feature.shape[-1])
+    if height % h == 0 and height // h == width / w:
+        # The same values; and a graph exported from it computes no shapes, as it does when given sizes.
+        return functional.interpolate(feature, scale_factor=float(height // h), mode="bilinear", align_corners=False)
+    return functional.interpolate(feature, size=(height, width), mode="bilinear", align_corners=False)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions around an identity."""
 
@@ -118,9 +127,7 @@ class HrModule(nn.Module):
             for source, path in enumerate(paths):
                 part = features[source] if path is None else path(features[source])
                 if source > target:
-                    part = functional.interpolate(
-                        part, size=features[target].shape[-2:], mode="bilinear", align_corners=False
-                    )
+                    part = resize(part, *map(int, features[target].shape[-2:]))
                 total = part if total is None else total + part
             assert total is not None
             fused.append(functional.relu(total))
@@ -173,10 +180,8 @@ class FcnHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Logits (background, foreground) [N, 2, h, w] at the highest resolution."""
-        size = features[0].shape[-2:]
-        resized = [features[0]] + [
-            functional.interpolate(f, size=size, mode="bilinear", align_corners=False) for f in features[1:]
-        ]
+        height, width = map(int, features[0].shape[-2:])
+        resized = [features[0], *(resize(feature, height, width) for feature in features[1:])]
         block = self.convs[0]
         x = functional.relu(block.bn(block.conv(torch.cat(resized, 1))))
         logits: Tensor = self.conv_seg(x)

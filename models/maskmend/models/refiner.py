@@ -21,10 +21,10 @@ class BprRefiner:
         patch: side of a patch in the image, in px.
         input_size: side of the network's input, in px.
         padding: context around a patch, in image px.
-        provenance: what made the masks: weights and their SHA-256, runtime, its version, precision.
+        provenance: what made the masks: weights and their SHA-256, runtime, its version, precision computed in.
     """
 
-    def __init__(self, weights: Weights, runtime: Runtime, *, precision: str = "fp32") -> None:
+    def __init__(self, weights: Weights, runtime: Runtime) -> None:
         manifest = weights.manifest
         self.patch, self.input_size, self.padding = manifest.patch, manifest.input_size, manifest.padding
         self.provenance: dict[str, str | int | float] = {
@@ -33,7 +33,7 @@ class BprRefiner:
             "weights_sha256": manifest.sha256["safetensors" if runtime.name == "torch" else "onnx"],
             "runtime": runtime.name,
             "runtime_version": runtime.version,
-            "precision": precision,
+            "precision": runtime.precision,
         }
         self._runtime = runtime
         self._check()
@@ -48,7 +48,10 @@ class BprRefiner:
         """
         wanted = (4, self.input_size, self.input_size)
         if patches.dtype != np.float32 or patches.shape[1:] != wanted:
-            raise OptionError(f"patches are {patches.dtype} {patches.shape}; float32 [N, 4, S, S] with S = {wanted[1]}")
+            raise OptionError(
+                f"patches are {patches.dtype} {patches.shape}; give float32 [N, 4, S, S] with S = {wanted[1]}",
+                field="patches",
+            )
         if not len(patches):
             return np.zeros((0, self.patch, self.patch), np.float32)
         return sigmoid(self._runtime.run(patches))
@@ -56,11 +59,21 @@ class BprRefiner:
     def _check(self) -> None:
         """Run one fixed patch: damaged weights show before the first image, not in it."""
         noise = np.random.default_rng(0).standard_normal((1, 4, self.input_size, self.input_size))
-        if not np.isfinite(self._runtime.run(noise.astype(np.float32))).all():
+        weights = f"weights {self.provenance['weights']}"
+        try:
+            logits = self._runtime.run(noise.astype(np.float32))
+        except Exception as error:  # Each library has its own for a graph that does not take such a patch.
             raise WeightsError(
-                f"weights {self.provenance['weights']} give values that are not finite; they cannot be used",
+                f"{weights} do not take a patch of {self.input_size} px, as their manifest says; fetch them again",
+                field="weights",
+            ) from error
+        if logits.shape != (1, self.patch, self.patch):
+            raise WeightsError(
+                f"{weights} give {logits.shape} for one patch, not (1, {self.patch}, {self.patch}); fetch them again",
                 field="weights",
             )
+        if not np.isfinite(logits).all():
+            raise WeightsError(f"{weights} give values that are not finite; they cannot be used", field="weights")
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,11 +96,11 @@ def load_refiner(
         refiner: `bpr`.
         weights: name of a shipped set or a path; see `resolve_weights`.
         runtime: `auto`, `openvino`, `onnx` or `torch`.
-        precision: `fp32` or `bf16`.
-        threads: of the network; None lets the runtime choose.
+        precision: `fp32`, or `bf16` as a hint to OpenVINO; see `create_runtime`.
+        threads: of the network; None takes the cores there are. The result does not depend on it.
 
     Raises:
-        OptionError: an unknown name.
+        OptionError: an unknown name, or fewer than one thread.
         RuntimeUnavailableError: the runtime is not installed.
         WeightsError: the weights are missing, damaged or of another refiner.
     """
@@ -98,4 +111,4 @@ def load_refiner(
         raise WeightsError(
             f"weights {found.manifest.name} serve {found.manifest.refiner}, not {refiner}", field="weights"
         )
-    return BprRefiner(found, create_runtime(runtime, found, precision=precision, threads=threads), precision=precision)
+    return BprRefiner(found, create_runtime(runtime, found, precision=precision, threads=threads))

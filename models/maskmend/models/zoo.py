@@ -35,7 +35,7 @@ class Manifest(BaseModel):
         parameters: learned values.
         gmac: multiply-accumulates per patch, in 1e9.
         sha256: of the `onnx` and `safetensors` files.
-        license: SPDX identifier.
+        license: SPDX identifier; NOASSERTION where the source does not say.
         source: where the weights come from.
     """
 
@@ -124,13 +124,16 @@ def resolve_weights(name: str | Path) -> Weights:
     if _NAME.fullmatch(text) and (SHIPPED / f"{text}.json").is_file():
         return _read(SHIPPED / f"{text}.json")
     path = Path(name)
+    # The system refuses to look up an overlong name with an error of its own.
+    if len(path.name) > 200 or len(text) > 4000:
+        raise OptionError(f"weights {text[:64]!r}... is too long for a name or a path", field="weights")
     if path.suffix.lower() in _PICKLES:
         raise WeightsError(
             f"{path.name} is a pickle, which can run code when read; turn it into safetensors and ONNX with "
             "`maskmend models import`",
             field="weights",
         )
-    if path.is_dir():
+    if text and path.is_dir():
         manifests = sorted(path.glob("*.json"))
         if len(manifests) != 1:
             raise WeightsError(f"{path} holds {len(manifests)} manifests; name one of them", field="weights")

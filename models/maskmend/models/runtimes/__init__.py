@@ -1,7 +1,7 @@
 """What runs a network: OpenVINO, ONNX Runtime or PyTorch, behind one small interface.
 
-Every runtime runs the network at one fixed micro-batch, whatever it is given: how a library splits a convolution can
-depend on the batch, and a patch must come out the same, bit for bit, in any company.
+Every runtime runs the network at one fixed micro-batch on one thread, whatever it is given (see `pool`): a patch must come
+out the same, bit for bit, in any company and on any number of threads.
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ from __future__ import annotations
 import importlib.util
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from maskmend.models.runtimes.pool import Batch, available_threads
 from maskmend.models.zoo import Weights
-from maskmend.patcher.errors import OptionError, RuntimeUnavailableError
+from maskmend.patcher.errors import MaskmendError, OptionError, RuntimeUnavailableError, WeightsError
 
-Batch = NDArray[np.float32]
 RUNTIMES = ("openvino", "onnx", "torch")
 PRECISIONS = ("fp32", "bf16")
 _MODULES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
@@ -23,18 +20,20 @@ _EXTRAS = {"openvino": "cpu", "onnx": "onnx", "torch": "train"}
 
 
 class Runtime(Protocol):
-    """A network ready to run.
+    """A network ready to run; `run` may be called from several threads.
 
     Attributes:
         name: `openvino`, `onnx` or `torch`.
         version: of the library.
+        precision: what it computes in, which is fp32 where bf16 was hinted at and the processor has none.
     """
 
     name: str
     version: str
+    precision: str
 
     def run(self, batch: Batch) -> Batch:
-        """Logits float32 [N, P, P] of patches float32 [N, 4, S, S], N whatever it is."""
+        """Logits float32 [N, P, P] of patches float32 [N, 4, S, S], N at least 1."""
 
 
 def choose_runtime(name: str = "auto") -> str:
@@ -66,37 +65,47 @@ def create_runtime(name: str, weights: Weights, *, precision: str = "fp32", thre
     Args:
         name: as `choose_runtime`.
         weights: verified here against their SHA-256.
-        precision: `fp32`, or `bf16` as a hint to OpenVINO on processors that have it.
-        threads: for the network; None lets the library choose.
+        precision: `fp32`, or `bf16` as a hint to OpenVINO: a processor without bf16 goes on in fp32.
+        threads: of the network; None takes the cores there are, at most 16. The result does not depend on it.
 
     Raises:
-        OptionError: unknown runtime or precision, or one that does not fit the other.
-        RuntimeUnavailableError: not installed.
-        WeightsError: a file is missing or damaged.
+        OptionError: unknown runtime or precision, one that does not fit the other, or fewer than one thread.
+        RuntimeUnavailableError: not installed, or its installation is broken.
+        WeightsError: a file is missing, damaged or not what the manifest says.
     """
     chosen = choose_runtime(name)
     if precision not in PRECISIONS:
         raise OptionError(f"precision is {precision!r}; use one of {', '.join(PRECISIONS)}", field="precision")
     if precision != "fp32" and chosen != "openvino":
         raise OptionError(f"precision {precision} needs the openvino runtime, not {chosen}", field="precision")
-    if chosen == "openvino":
+    if threads is not None and threads < 1:
+        raise OptionError(f"threads is {threads}; use 1 or more, or leave it out", field="threads")
+    try:
+        return _load(chosen, weights, precision, available_threads() if threads is None else threads)
+    except MaskmendError:
+        raise
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"runtime {chosen} cannot be imported ({error}); pip install --force-reinstall 'maskmend[{_EXTRAS[chosen]}]'",
+            field="runtime",
+        ) from error
+    except Exception as error:  # Each library has its own; all that is left now is a file it cannot use.
+        raise WeightsError(
+            f"weights {weights.manifest.name} cannot be loaded by {chosen}: their files are not what their manifest says; "
+            "fetch or export them again",
+            field="weights",
+        ) from error
+
+
+def _load(name: str, weights: Weights, precision: str, threads: int) -> Runtime:
+    if name == "openvino":
         from maskmend.models.runtimes.openvino import OpenVinoRuntime
 
         return OpenVinoRuntime(weights, precision=precision, threads=threads)
-    if chosen == "onnx":
+    if name == "onnx":
         from maskmend.models.runtimes.onnx import OnnxRuntime
 
         return OnnxRuntime(weights, threads=threads)
     from maskmend.models.runtimes.torch import TorchRuntime
 
     return TorchRuntime(weights, threads=threads)
-
-
-def micro_batches(batch: Batch, size: int) -> list[Batch]:
-    """Cut a batch into parts of exactly `size`, the last one filled up with zeros."""
-    parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-    if parts and len(parts[-1]) < size:
-        filled = np.zeros((size, *batch.shape[1:]), np.float32)
-        filled[: len(parts[-1])] = parts[-1]
-        parts[-1] = filled
-    return [np.ascontiguousarray(part) for part in parts]

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnxruntime
 
-from maskmend.models.runtimes import Batch, micro_batches
+from maskmend.models.runtimes.pool import Batch, Pool
 from maskmend.models.zoo import Weights
-
-MICRO_BATCH = 8
 
 
 class OnnxRuntime:
-    """One session; see `Runtime`."""
+    """One session, called from every thread of the pool; see `Runtime`."""
 
     name = "onnx"
+    precision = "fp32"
 
-    def __init__(self, weights: Weights, *, threads: int | None = None) -> None:
+    def __init__(self, weights: Weights, *, threads: int) -> None:
         weights.verify(("onnx",))
         self.version = str(onnxruntime.__version__)
         options = onnxruntime.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
             str(weights.onnx_path), options, providers=["CPUExecutionProvider"]
         )
+        self._pool = Pool(self._run_part, threads)
 
     def run(self, batch: Batch) -> Batch:
         """See `Runtime.run`."""
-        parts = [self._session.run(["logits"], {"patches": part})[0] for part in micro_batches(batch, MICRO_BATCH)]
-        return np.concatenate(parts)[: len(batch)]
+        return self._pool.run(batch)
+
+    def _run_part(self, part: Batch) -> Batch:
+        logits: Batch = self._session.run(["logits"], {"patches": part})[0]
+        return logits

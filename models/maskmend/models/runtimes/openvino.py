@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
-import numpy as np
+from queue import SimpleQueue
+
 import openvino
 
-from maskmend.models.runtimes import Batch, micro_batches
+from maskmend.models.runtimes.pool import MICRO_BATCH, Batch, Pool
 from maskmend.models.zoo import Weights
-
-MICRO_BATCH = 8
 
 
 class OpenVinoRuntime:
-    """Compiled for one static batch; see `Runtime`."""
+    """Compiled for one static batch, one single-threaded stream per thread of the pool; see `Runtime`."""
 
     name = "openvino"
 
-    def __init__(self, weights: Weights, *, precision: str = "fp32", threads: int | None = None) -> None:
+    def __init__(self, weights: Weights, *, precision: str = "fp32", threads: int) -> None:
         weights.verify(("onnx",))
         self.version = str(openvino.__version__).split("-")[0]
         size = weights.manifest.input_size
         core = openvino.Core()
         graph = core.read_model(str(weights.onnx_path))
         graph.reshape([MICRO_BATCH, 4, size, size])
-        # Some processors would otherwise run in bf16 on their own.
         options: dict[str, object] = {
+            # Some processors would otherwise run in bf16 on their own.
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
+            "NUM_STREAMS": str(threads),
+            "INFERENCE_NUM_THREADS": threads,
+            # Pinned, several processes of one thread each would all sit on core 0.
+            "ENABLE_CPU_PINNING": False,
         }
-        if threads is not None:
-            options["INFERENCE_NUM_THREADS"] = threads
-        self._request = core.compile_model(graph, "CPU", options).create_infer_request()
+        compiled = core.compile_model(graph, "CPU", options)
+        self.precision = "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16 else "fp32"
+        # It makes fewer streams than asked for where there are fewer cores.
+        streams = min(threads, int(compiled.get_property("NUM_STREAMS")))
+        self._requests: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+        for _ in range(streams):
+            self._requests.put(compiled.create_infer_request())
+        self._pool = Pool(self._run_part, streams)
 
     def run(self, batch: Batch) -> Batch:
         """See `Runtime.run`."""
-        parts = [self._request.infer([part])[0].copy() for part in micro_batches(batch, MICRO_BATCH)]
-        return np.concatenate(parts)[: len(batch)]
+        return self._pool.run(batch)
+
+    def _run_part(self, part: Batch) -> Batch:
+        request = self._requests.get()
+        try:
+            # The result lives in the request, which goes on to the next micro-batch.
+            logits: Batch = request.infer([part])[0].copy()
+        finally:
+            self._requests.put(request)
+        return logits

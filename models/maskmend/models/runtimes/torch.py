@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from maskmend.models.architectures import build_network
 from maskmend.models.export import MarginNetwork
-from maskmend.models.runtimes import Batch, micro_batches
+from maskmend.models.runtimes.pool import Batch, Pool
 from maskmend.models.zoo import Weights
 from maskmend.patcher.errors import WeightsError
-
-MICRO_BATCH = 8
 
 
 class TorchRuntime:
     """The network itself in evaluation mode; see `Runtime`."""
 
     name = "torch"
+    precision = "fp32"
 
-    def __init__(self, weights: Weights, *, threads: int | None = None) -> None:
+    def __init__(self, weights: Weights, *, threads: int) -> None:
         weights.verify(("safetensors",))
         self.version = str(torch.__version__).split("+")[0]
-        if threads is not None:
-            torch.set_num_threads(threads)
         manifest = weights.manifest
         network = build_network(manifest.architecture, **manifest.arguments)
         try:
@@ -34,10 +30,15 @@ class TorchRuntime:
                 f"{weights.safetensors_path.name} does not fit the architecture {manifest.architecture}",
                 field="weights",
             ) from error
-        self._network = MarginNetwork(network, manifest.patch).eval()
+        self._network = MarginNetwork(network, manifest.patch, manifest.padding).eval()
+        # Counts for the thread that calls it: the caller's own PyTorch keeps its threads.
+        self._pool = Pool(self._run_part, threads, prepare=lambda: torch.set_num_threads(1))
 
-    @torch.inference_mode()
     def run(self, batch: Batch) -> Batch:
         """See `Runtime.run`."""
-        parts = [self._network(torch.from_numpy(part)).numpy() for part in micro_batches(batch, MICRO_BATCH)]
-        return np.concatenate(parts)[: len(batch)]
+        return self._pool.run(batch)
+
+    @torch.inference_mode()
+    def _run_part(self, part: Batch) -> Batch:
+        logits: Batch = self._network(torch.from_numpy(part)).numpy()
+        return logits
