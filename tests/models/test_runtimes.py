@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -242,3 +243,21 @@ def test_files_that_are_not_what_the_manifest_says_are_refused(
     with pytest.raises(WeightsError) as caught:
         load_refiner(weights=tmp_path, runtime=runtime, threads=1)
     assert caught.value.field == "weights"
+
+
+def test_a_signal_after_a_runtime_is_gone_does_not_kill_the_process() -> None:
+    """OpenVINO leaves a dangling signal stack behind when its core is released; seen as a crash when a child ended."""
+    needs("openvino")
+    code = (
+        "import gc, os, signal\n"
+        "from maskmend.models import load_refiner\n"
+        "for _ in range(3):\n"
+        "    load_refiner(runtime='openvino', threads=1)\n"
+        "    gc.collect()\n"
+        "caught = []\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: caught.append(1))\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "print('alive', len(caught))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "alive 1", done.returncode

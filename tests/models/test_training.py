@@ -29,6 +29,7 @@ TINY = {
     "pool": 64,
     "kinds": {"rcnn28": 1.0, "polygon": 1.0},
     "validate_every": 4,
+    "validation_scenes": 2,
     "checkpoint_every": 2,
     "threads": 1,
 }

@@ -22,11 +22,11 @@ class OnnxRuntime:
         self._session = onnxruntime.InferenceSession(
             str(weights.onnx_path), options, providers=["CPUExecutionProvider"]
         )
-        self._pool = Pool(self._run_part, threads)
+        self._pool = Pool(threads)
 
     def run(self, batch: Batch) -> Batch:
         """See `Runtime.run`."""
-        return self._pool.run(batch)
+        return self._pool.run(self._run_part, batch)
 
     def _run_part(self, part: Batch) -> Batch:
         logits: Batch = self._session.run(["logits"], {"patches": part})[0]

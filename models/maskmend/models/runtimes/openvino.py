@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from queue import SimpleQueue
 
 import openvino
+from openvino.frontend import FrontEndManager
 
 from maskmend.models.runtimes.pool import MICRO_BATCH, Batch, Pool
 from maskmend.models.zoo import Weights
+
+
+@lru_cache(maxsize=1)
+def _core() -> openvino.Core:
+    """The one core of the process, never released.
+
+    Its CPU plugin gives the thread that makes it an alternate signal stack, and frees that memory with the core without
+    taking the stack back: the next signal with a Python handler (a child that ends, Ctrl-C) would kill the process.
+    """
+    return openvino.Core()
 
 
 class OpenVinoRuntime:
@@ -19,8 +31,9 @@ class OpenVinoRuntime:
         weights.verify(("onnx",))
         self.version = str(openvino.__version__).split("-")[0]
         size = weights.manifest.input_size
-        core = openvino.Core()
-        graph = core.read_model(str(weights.onnx_path))
+        # Left to itself, OpenVINO tries the reader of every format on a file; only this one is meant.
+        reader = FrontEndManager().load_by_framework("onnx")
+        graph = reader.convert(reader.load(str(weights.onnx_path)))
         graph.reshape([MICRO_BATCH, 4, size, size])
         options: dict[str, object] = {
             # Some processors would otherwise run in bf16 on their own.
@@ -30,18 +43,18 @@ class OpenVinoRuntime:
             # Pinned, several processes of one thread each would all sit on core 0.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = core.compile_model(graph, "CPU", options)
+        compiled = _core().compile_model(graph, "CPU", options)
         self.precision = "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16 else "fp32"
         # It makes fewer streams than asked for where there are fewer cores.
         streams = min(threads, int(compiled.get_property("NUM_STREAMS")))
         self._requests: SimpleQueue[openvino.InferRequest] = SimpleQueue()
         for _ in range(streams):
             self._requests.put(compiled.create_infer_request())
-        self._pool = Pool(self._run_part, streams)
+        self._pool = Pool(streams)
 
     def run(self, batch: Batch) -> Batch:
         """See `Runtime.run`."""
-        return self._pool.run(batch)
+        return self._pool.run(self._run_part, batch)
 
     def _run_part(self, part: Batch) -> Batch:
         request = self._requests.get()

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from maskmend.patcher.errors import RuntimeUnavailableError
+
 Batch = NDArray[np.float32]
 
 # More gains under 10 % (it hides the cost of a call), and leaves cores idle where a small instance has few patches.
@@ -30,19 +32,36 @@ def available_threads() -> int:
 class Pool:
     """Threads that run a network on micro-batches.
 
+    It keeps no hold of what it runs: a runtime that owns a pool is freed when it is dropped, not by a later collection.
+
     Args:
-        run_part: from float32 [MICRO_BATCH, 4, S, S] to float32 [MICRO_BATCH, P, P]; called from several threads.
         threads: how many.
         prepare: called once in each thread.
     """
 
-    def __init__(self, run_part: Callable[[Batch], Batch], threads: int, prepare: Callable[[], None] | None = None):
-        self._run_part = run_part
+    def __init__(self, threads: int, prepare: Callable[[], None] | None = None) -> None:
         self._workers = ThreadPoolExecutor(threads, "maskmend-network", initializer=prepare)
+        self._process = os.getpid()
 
-    def run(self, batch: Batch) -> Batch:
-        """Results float32 [N, P, P] of float32 [N, 4, S, S] in the order of the batch, N at least 1."""
-        return np.concatenate(list(self._workers.map(self._run_part, micro_batches(batch, MICRO_BATCH))))[: len(batch)]
+    def run(self, run_part: Callable[[Batch], Batch], batch: Batch) -> Batch:
+        """Run a network on a batch.
+
+        Args:
+            run_part: from float32 [MICRO_BATCH, 4, S, S] to float32 [MICRO_BATCH, P, P]; called from several threads.
+            batch: float32 [N, 4, S, S], N at least 1.
+
+        Returns:
+            float32 [N, P, P] in the order of the batch.
+
+        Raises:
+            RuntimeUnavailableError: in a forked copy of the process that made the pool.
+        """
+        if os.getpid() != self._process:
+            # The threads stayed behind: it would wait for ever.
+            raise RuntimeUnavailableError(
+                "the refiner was loaded before this process was forked; load it in here, or use spawn", field="runtime"
+            )
+        return np.concatenate(list(self._workers.map(run_part, micro_batches(batch, MICRO_BATCH))))[: len(batch)]
 
 
 def micro_batches(batch: Batch, size: int) -> list[Batch]:

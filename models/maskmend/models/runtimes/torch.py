@@ -32,11 +32,11 @@ class TorchRuntime:
             ) from error
         self._network = MarginNetwork(network, manifest.patch, manifest.padding).eval()
         # Counts for the thread that calls it: the caller's own PyTorch keeps its threads.
-        self._pool = Pool(self._run_part, threads, prepare=lambda: torch.set_num_threads(1))
+        self._pool = Pool(threads, prepare=lambda: torch.set_num_threads(1))
 
     def run(self, batch: Batch) -> Batch:
         """See `Runtime.run`."""
-        return self._pool.run(batch)
+        return self._pool.run(self._run_part, batch)
 
     @torch.inference_mode()
     def _run_part(self, part: Batch) -> Batch:

@@ -39,6 +39,7 @@ class TrainingConfig(BaseModel):
     reuse: float = Field(default=3.0, ge=1)
     seed: int = 0
     validate_every: int = Field(default=500, ge=1)
+    validation_scenes: int = Field(default=24, ge=1)
     checkpoint_every: int = Field(default=250, ge=1)
     threads: int = Field(default=2, ge=1)
     license: str = "Apache-2.0"

@@ -206,7 +206,7 @@ class Trainer:
         )
         self.pool = PatchPool(iter(loader), config.pool, config.reuse, self.rng)
         self.pool.scenes_used = first_scene
-        self.validation = validation_patches(Sources(data, "val"), 24)
+        self.validation = validation_patches(Sources(data, "val"), config.validation_scenes)
 
     def run(self) -> nn.Module:
         """Train to the configured number of steps; return the averaged network."""
