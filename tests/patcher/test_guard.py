@@ -72,6 +72,15 @@ def test_a_small_object_needs_a_larger_shift() -> None:
         assert (result.abstained == ALREADY_RIGHT) is kept
 
 
+def test_a_slight_shift_of_a_small_object_passes_when_it_is_sure() -> None:
+    before = square(40, 40, 48, 48)
+    after = before | square(39, 40, 40, 48)
+    coarse, refined = Rle.from_dense(before), Rle.from_dense(after)
+    less_sure = np.full((1, 4, 4), 0.88, np.float32), SURE[1]
+    assert guard(coarse, refined, *SURE).mask == refined
+    assert guard(coarse, refined, *less_sure).abstained == ALREADY_RIGHT
+
+
 def test_certainty_of_changes() -> None:
     sides = np.array([[[-1, -1, 1, 1]]], np.float32)
     assert change_certainty(np.array([[[0.9, 0.1, 0.2, 0.9]]], np.float32), sides) == pytest.approx((0.8 + 0.6) / 2)

@@ -28,6 +28,12 @@ LEAST_SHIFT = (0.2, 10.0)
 many px more over the square root of the object's area. A small object loses more by the same slip, and has fewer
 patches to tell by. Chosen on validation data; docs/benchmarks.md has the curve."""
 
+SURE = 0.8
+"""Certainty from which a slighter shift is believed too."""
+SURE_SHIFT = (0.2, 0.4)
+"""Mean shifts, in px, that are believed when they are this certain. More than that on a small object is rather another idea
+of where its edge lies (a halo, a neighbour) than a correction."""
+
 EMPTY = "the refined mask is empty"
 TOO_FAR = "the refined mask shares less than half of its area with the coarse mask"
 ALREADY_RIGHT = "the coarse mask is already right as far as the refiner can tell"
@@ -90,7 +96,7 @@ def guard(
         least_iou: below this IoU of refined and coarse mask the coarse one is kept.
         least_shift: when the edge moves by less than this on average, the coarse mask is kept. Counted in px, changed
             pixels over the length of the coarse edge, times how sure the patches are of the changes. By default what
-            `LEAST_SHIFT` gives for the mask's area.
+            `LEAST_SHIFT` gives for the mask's area, and slight shifts that are very sure (`SURE`, `SURE_SHIFT`) pass too.
     """
     confidence = edge_confidence(probabilities)
     if refined.area == 0:
@@ -105,10 +111,12 @@ def guard(
     shared, joined = int(np.count_nonzero(before & after)), int(np.count_nonzero(before | after))
     if shared < least_iou * joined:
         return GuardResult(coarse, confidence, EMPTY if not after.any() else TOO_FAR)
-    if least_shift is None:
-        least_shift = LEAST_SHIFT[0] + LEAST_SHIFT[1] / max(coarse.area, 1) ** 0.5
     shift = np.count_nonzero(before != after) / max(_edge_length(before), 1)
-    if shift * change_certainty(probabilities, coarse_patches) < least_shift:
+    certainty = change_certainty(probabilities, coarse_patches)
+    if least_shift is None:
+        slight_but_sure = certainty > SURE and SURE_SHIFT[0] < shift < SURE_SHIFT[1]
+        least_shift = 0.0 if slight_but_sure else LEAST_SHIFT[0] + LEAST_SHIFT[1] / max(coarse.area, 1) ** 0.5
+    if shift * certainty < least_shift or not shift:
         return GuardResult(coarse, confidence, ALREADY_RIGHT)
     return GuardResult(refined, confidence, None)
 

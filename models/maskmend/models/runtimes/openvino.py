@@ -16,8 +16,9 @@ from maskmend.models.zoo import Weights
 def _core() -> openvino.Core:
     """The one core of the process, never released.
 
-    Its CPU plugin gives the thread that makes it an alternate signal stack, and frees that memory with the core without
-    taking the stack back: the next signal with a Python handler (a child that ends, Ctrl-C) would kill the process.
+    Its CPU plugin gives the thread that loads it an alternate signal stack, and frees that memory with the last reference.
+    Where another thread drops that one, the stack is not taken back, and the next signal with a Python handler (a child that
+    ends, Ctrl-C) kills the process.
     """
     return openvino.Core()
 
