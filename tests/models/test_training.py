@@ -96,6 +96,24 @@ def test_learning_rate_warms_up_and_ends_low() -> None:
     assert rates[0] < rates[50] < rates[99]
 
 
+def test_the_learning_rate_stays_up_until_the_decay() -> None:
+    config = TrainingConfig(**{**TINY, "steps": 1000, "warmup": 100, "decay": 0.25})
+    rates = [learning_rate(step, config) for step in range(1001)]
+    assert set(rates[100:751]) == {config.learning_rate}
+    assert rates[751:] == sorted(rates[751:], reverse=True)
+
+
+def test_context_is_seen_but_not_judged() -> None:
+    patches = np.zeros((2, 96, 96, 5), np.uint8)
+    patches[:, 16:80, 16:80, 3:] = 1
+    patches[:, :16, :, :3] = 200
+    inputs, target, coarse = to_tensors(patches, 96)
+    assert inputs.shape == (2, 4, 96, 96)
+    assert target.shape == coarse.shape == (2, 1, 64, 64)
+    assert target.min() == coarse.min() == 1
+    assert inputs[0, 0, 0, 0] > inputs[0, 0, 50, 50]
+
+
 def test_the_pool_replaces_what_it_gives_away() -> None:
     drawn = 0
 
@@ -105,7 +123,7 @@ def test_the_pool_replaces_what_it_gives_away() -> None:
             drawn += 1
             yield random_patches(8, drawn)
 
-    pool = PatchPool(scenes(), 64, 2.0, np.random.default_rng(0))
+    pool = PatchPool(scenes(), 64, 64, 2.0, np.random.default_rng(0))
     for _ in range(40):
         pool.draw(16)
     assert drawn == pytest.approx(64 / 8 + 40 * 16 / 2 / 8, abs=2)
@@ -119,8 +137,7 @@ def test_it_overfits_one_batch() -> None:
     config = TrainingConfig(**TINY)
     network = build_network("boundary_unet", detail=4, widths=[8, 12], blocks=[1, 1])
     patches = random_patches(4)
-    inputs, target = to_tensors(patches, 64)
-    coarse = torch.from_numpy(np.ascontiguousarray(patches[..., 3]))[:, None]
+    inputs, target, coarse = to_tensors(patches, 64)
     optimiser = torch.optim.AdamW(network.parameters(), 5e-3)
     values = []
     for _ in range(60):
@@ -145,6 +162,19 @@ def test_a_run_writes_weights_and_repeats_itself(data: Path, tmp_path: Path) -> 
     assert [row["step"] for row in rows] == [4]
     assert rows[0]["exact_coarse"] == 1.0
     assert (tmp_path / "a" / "curves.png").stat().st_size > 1000
+
+
+def test_a_run_with_context_writes_weights_of_that_size(data: Path, tmp_path: Path) -> None:
+    import json
+
+    import yaml
+
+    file = tmp_path / "tiny.yaml"
+    arguments = {"detail": 4, "widths": [8, 8, 12], "blocks": [1, 1, 1], "context": 8, "padding": 16}
+    file.write_text(yaml.safe_dump({**TINY, "arguments": arguments, "input_size": 96, "padding": 16, "pool": 64}))
+    folder = main(file, data=data, output=tmp_path / "run")
+    manifest = json.loads((folder / "tiny.json").read_text())
+    assert (manifest["input_size"], manifest["padding"]) == (96, 16)
 
 
 def test_a_run_resumes_where_it_stopped(data: Path, tmp_path: Path) -> None:

@@ -45,11 +45,15 @@ def margin(logits: Tensor, patch: int, padding: int = 0) -> Tensor:
 
 
 class MarginNetwork(nn.Module):
-    """A network followed by `margin`: what is exported and what the `torch` runtime runs."""
+    """A network followed by `margin`: what is exported and what the `torch` runtime runs.
+
+    A network that leaves the context out of its logits itself says so by an attribute `padding`.
+    """
 
     def __init__(self, network: nn.Module, patch: int = 64, padding: int = 0) -> None:
         super().__init__()
-        self.network, self.patch, self.padding = network, patch, padding
+        self.network, self.patch = network, patch
+        self.padding = padding - int(getattr(network, "padding", 0))
 
     def forward(self, patches: Tensor) -> Tensor:
         """Map [N, 4, S, S] to [N, patch, patch]."""
@@ -60,7 +64,7 @@ def export_onnx(network: nn.Module, path: Path, *, input_size: int, patch: int =
     """Write the ONNX graph with a dynamic batch, and compare it with PyTorch.
 
     Raises:
-        WeightsError: ONNX Runtime and PyTorch differ by more than 1e-4 in a logit, or in the sign of one.
+        WeightsError: ONNX Runtime and PyTorch differ by more than 1e-4 in a logit.
     """
     module = MarginNetwork(network, patch, padding).eval()
     with warnings.catch_warnings():
@@ -92,7 +96,7 @@ def check_parity(module: nn.Module, path: Path, sample: Tensor) -> float:
     """Largest |logit difference| between PyTorch and ONNX Runtime on a sample.
 
     Raises:
-        WeightsError: it is above 1e-4, a value is not finite, or a pixel changes sides.
+        WeightsError: it is above 1e-4, or a value is not finite. A logit within 1e-4 of zero may change its sign.
     """
     import onnxruntime
 
@@ -105,11 +109,9 @@ def check_parity(module: nn.Module, path: Path, sample: Tensor) -> float:
     if got.shape != wanted.shape:
         raise WeightsError(f"{path.name} gives {got.shape} where PyTorch gives {wanted.shape}", field="weights")
     difference = float(np.abs(got - wanted).max())
-    flipped = int(np.count_nonzero((got > 0) != (wanted > 0)))
-    if difference > TOLERANCE or flipped:
+    if difference > TOLERANCE:
         raise WeightsError(
-            f"{path.name} differs from the PyTorch network by {difference:.2e} in a logit and flips {flipped} pixels",
-            field="weights",
+            f"{path.name} differs from the PyTorch network by {difference:.2e} in a logit", field="weights"
         )
     return difference
 

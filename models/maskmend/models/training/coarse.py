@@ -23,13 +23,15 @@ KINDS = ("rcnn28", "yolo", "polygon", "warp", "perturb")
 """Kinds that `maskmend degrade` offers."""
 
 
-def degrade(mask: NDArray[np.generic], kind: str, rng: np.random.Generator) -> Mask:
+def degrade(mask: NDArray[np.generic], kind: str, rng: np.random.Generator, *, frame: int | None = None) -> Mask:
     """Make a coarse mask from a true one.
 
     Args:
         mask: bool or uint8 [H, W], nonzero is the object.
-        kind: one of `KINDS`, or of the further kinds used in training (`exact`, `shift`, `swell`, `specks`).
+        kind: one of `KINDS`, or of the further kinds used in training (`exact`, `shift`, `swell`, `specks`, `grid`,
+            `drift`).
         rng: source of every random choice.
+        frame: longer side in px of the image that the segmenter saw, for kinds that depend on it; by default the mask's.
 
     Returns:
         bool [H, W]. Where the maker leaves nothing of the object, the true mask.
@@ -50,7 +52,7 @@ def degrade(mask: NDArray[np.generic], kind: str, rng: np.random.Generator) -> M
     y0, y1 = max(0, rows[0] - margin), min(height, rows[-1] + 1 + margin)
     x0, x1 = max(0, columns[0] - margin), min(width, columns[-1] + 1 + margin)
     region = np.ascontiguousarray(true[y0:y1, x0:x1]).astype(np.uint8)
-    made = maker(region, rng, max(height, width))
+    made = maker(region, rng, frame or max(height, width))
     if not made.any():
         return true.copy()
     out: Mask = np.zeros_like(true)
@@ -73,17 +75,31 @@ def _bounding_box(mask: NDArray[np.uint8]) -> tuple[int, int, int, int]:
 
 def _rcnn28(mask: NDArray[np.uint8], rng: np.random.Generator, frame: int) -> Mask:
     """Mask R-CNN: a soft 28x28 grid over the detected box, resized back and cut at one half."""
+    return _soft_grid(mask, rng, 28)
+
+
+def _grid(mask: NDArray[np.uint8], rng: np.random.Generator, frame: int) -> Mask:
+    """The same on fewer cells: what a 28x28 grid does to an object larger than training scenes hold."""
+    return _soft_grid(mask, rng, int(rng.integers(10, 25)))
+
+
+def _soft_grid(mask: NDArray[np.uint8], rng: np.random.Generator, cells: int) -> Mask:
     x0, y0, x1, y1 = _bounding_box(mask)
     jitter = 0.02 * np.array([x1 - x0, y1 - y0, x1 - x0, y1 - y0]) * rng.uniform(-1, 1, 4)
     bx0, by0, bx1, by1 = np.array([x0, y0, x1, y1]) + jitter * (rng.random() < 0.7)
     w, h = max(bx1 - bx0, 1.0), max(by1 - by0, 1.0)
-    to_grid = np.array([[28 / w, 0, -bx0 * 28 / w - 0.5 + 14 / w], [0, 28 / h, -by0 * 28 / h - 0.5 + 14 / h]])
+    to_grid = np.array(
+        [
+            [cells / w, 0, -bx0 * cells / w - 0.5 + cells / (2 * w)],
+            [0, cells / h, -by0 * cells / h - 0.5 + cells / (2 * h)],
+        ]
+    )
     soft = mask.astype(np.float32)
     # Sampling far below the grid's rate needs the average of each cell, which a blur of its size gives.
-    kernel = (max(1, round(w / 28)) | 1, max(1, round(h / 28)) | 1)
-    grid = cv2.warpAffine(cv2.blur(soft, kernel), to_grid, (28, 28), flags=cv2.INTER_LINEAR)
+    kernel = (max(1, round(w / cells)) | 1, max(1, round(h / cells)) | 1)
+    grid = cv2.warpAffine(cv2.blur(soft, kernel), to_grid, (cells, cells), flags=cv2.INTER_LINEAR)
     grid = cv2.GaussianBlur(grid, (0, 0), rng.uniform(0.3, 0.7))
-    grid = grid + rng.uniform(0.02, 0.12) * smooth_noise((28, 28), rng.uniform(1.5, 5), rng)
+    grid = grid + rng.uniform(0.02, 0.12) * smooth_noise((cells, cells), rng.uniform(1.5, 5), rng)
     back = cv2.warpAffine(
         grid.astype(np.float32),
         to_grid,
@@ -131,9 +147,18 @@ def _polygon(mask: NDArray[np.uint8], rng: np.random.Generator, frame: int) -> M
 
 def _warp(mask: NDArray[np.uint8], rng: np.random.Generator, frame: int) -> Mask:
     """The right shape in the wrong place: a smooth displacement of 1 to 4 % of the object's size."""
+    return _displaced(mask, rng, least=0.01, most=0.035, limit=8.0)
+
+
+def _drift(mask: NDArray[np.uint8], rng: np.random.Generator, frame: int) -> Mask:
+    """The same by 2 to 6 %: what `warp` does to an object larger than training scenes hold."""
+    return _displaced(mask, rng, least=0.02, most=0.06, limit=14.0)
+
+
+def _displaced(mask: NDArray[np.uint8], rng: np.random.Generator, *, least: float, most: float, limit: float) -> Mask:
     x0, y0, x1, y1 = _bounding_box(mask)
     size = float(np.sqrt((x1 - x0) * (y1 - y0)))
-    amplitude = min(size * rng.uniform(0.01, 0.035), 8.0)
+    amplitude = min(size * rng.uniform(least, most), limit)
     cell = max(8.0, size * rng.uniform(0.1, 0.35))
     rows, columns = np.indices(mask.shape, dtype=np.float32)
     dx = amplitude * smooth_noise((mask.shape[0], mask.shape[1]), cell, rng)
@@ -238,4 +263,6 @@ _MAKERS: dict[str, Callable[[NDArray[np.uint8], np.random.Generator, int], Mask]
     "shift": _shift,
     "swell": _swell,
     "specks": _specks,
+    "grid": _grid,
+    "drift": _drift,
 }

@@ -14,7 +14,9 @@ class TrainingConfig(BaseModel):
     """One run. The same configuration gives the same weights on the same machine and library versions.
 
     `composed`, `exact` and `kinds` are explained by `patches.PatchMix`; `reuse` is how often a patch is drawn, each time
-    turned, flipped and recoloured anew, before it leaves the pool of `pool` patches.
+    turned, flipped and recoloured anew, before it leaves the pool of `pool` patches. `padding` is context around a patch in
+    px; `input_size` covers it. The learning rate stays at its height until the last `decay` of the steps, so that a run can
+    be prolonged.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -23,10 +25,12 @@ class TrainingConfig(BaseModel):
     architecture: str
     arguments: dict[str, Any] = Field(default_factory=dict)
     input_size: int = Field(default=64, ge=32, le=512)
+    padding: int = Field(default=0, ge=0, le=64)
     steps: int = Field(ge=1)
     batch: int = Field(default=32, ge=2)
     learning_rate: float = Field(default=2e-3, gt=0)
     final_learning_rate: float = Field(default=2e-5, gt=0)
+    decay: float = Field(default=0.3, gt=0, le=1)
     warmup: int = Field(default=200, ge=1)
     weight_decay: float = Field(default=1e-2, ge=0)
     ema: float = Field(default=0.998, ge=0, lt=1)

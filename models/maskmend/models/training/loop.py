@@ -18,9 +18,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from maskmend.models.architectures import build_network
-from maskmend.models.export import margin
+from maskmend.models.export import MarginNetwork
 from maskmend.models.training.config import TrainingConfig
-from maskmend.models.training.patches import UNSURE, Patches, PatchMix, scene_patches, stream
+from maskmend.models.training.patches import PATCH, UNSURE, Patches, PatchMix, scene_patches, stream
 from maskmend.models.training.sources import Sources
 from maskmend.patcher.errors import WeightsError
 
@@ -51,20 +51,21 @@ class PatchPool:
     Args:
         scenes: endless stream of `Patches`.
         size: patches held.
+        side: of a patch in px, with its context.
         reuse: mean number of times a patch is drawn before it is replaced.
         rng: source of randomness of the draws.
     """
 
-    def __init__(self, scenes: Iterator[Patches], size: int, reuse: float, rng: np.random.Generator) -> None:
+    def __init__(self, scenes: Iterator[Patches], size: int, side: int, reuse: float, rng: np.random.Generator) -> None:
         self._scenes, self._size, self._reuse, self._rng = scenes, size, reuse, rng
-        self._patches = np.empty((size, 64, 64, 5), np.uint8)
+        self._patches = np.empty((size, side, side, 5), np.uint8)
         self._filled = 0
         self._next = 0
         self._owed = 0.0
         self.scenes_used = 0
 
     def draw(self, count: int) -> Patches:
-        """Draw uint8 [count, 64, 64, 5], after replacing `count / reuse` of the oldest patches."""
+        """Draw uint8 [count, S, S, 5], after replacing `count / reuse` of the oldest patches."""
         self._owed += count / self._reuse
         while self._owed > 0 or self._filled < self._size:
             new = next(self._scenes)
@@ -98,8 +99,13 @@ def augment(patches: Patches, rng: np.random.Generator) -> Patches:
     return out
 
 
-def to_tensors(patches: Patches, input_size: int) -> tuple[Tensor, Tensor]:
-    """Network input float32 [N, 4, S, S] and target int [N, 1, 64, 64] (0, 1, `UNSURE`)."""
+def to_tensors(patches: Patches, input_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What the network sees, and what it is measured against.
+
+    Returns:
+        Input float32 [N, 4, input_size, input_size], and of the patch without its context the target (0, 1, `UNSURE`) and
+        the coarse mask, both uint8 [N, 1, 64, 64].
+    """
     data = torch.from_numpy(np.ascontiguousarray(patches)).permute(0, 3, 1, 2)
     image = (data[:, :3].float() - MEAN) / STD
     coarse = data[:, 3:4].float() * 2 - 1
@@ -107,7 +113,9 @@ def to_tensors(patches: Patches, input_size: int) -> tuple[Tensor, Tensor]:
         image = functional.interpolate(image, (input_size, input_size), mode="bilinear", align_corners=False)
         coarse = functional.interpolate(coarse, (input_size, input_size), mode="nearest")
     inputs = torch.cat([image, coarse], 1).contiguous(memory_format=torch.channels_last)
-    return inputs, data[:, 4:5]
+    padding = (data.shape[-1] - PATCH) // 2
+    inner = data[:, :, padding : padding + PATCH, padding : padding + PATCH].contiguous()
+    return inputs, inner[:, 4:5], inner[:, 3:4]
 
 
 def loss(logits: Tensor, target: Tensor, coarse: Tensor, config: TrainingConfig) -> Tensor:
@@ -138,36 +146,36 @@ def boundary_band(target: Tensor, radius: int) -> Tensor:
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Linear warm-up, then a cosine down to the final rate."""
+    """Linear warm-up, a level stretch, and over the last `decay` of the steps a cosine down to the final rate."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    start = max(config.warmup, config.steps * (1 - config.decay))
+    done = min(1.0, max(0.0, (step - start) / max(1, config.steps - start)))
     low = config.final_learning_rate
-    return low + (config.learning_rate - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return low + (config.learning_rate - low) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def validation_patches(sources: Sources, scenes: int) -> dict[str, Patches]:
+def validation_patches(sources: Sources, scenes: int, padding: int = 0) -> dict[str, Patches]:
     """A fixed set of composed validation patches for each coarse kind, the same in every run."""
     found = {}
     for number, kind in enumerate(VALIDATION_KINDS):
-        mix = PatchMix(composed=1.0, exact=1.0, kinds={kind: 1.0})
+        mix = PatchMix(composed=1.0, exact=1.0, kinds={kind: 1.0}, padding=padding)
         sets = [scene_patches(sources, mix, VALIDATION_SEED + number, i)[::3] for i in range(scenes)]
         found[kind] = np.concatenate(sets)
     return found
 
 
 @torch.no_grad()
-def band_accuracy(network: nn.Module, patches: Patches, input_size: int) -> tuple[float, float]:
+def band_accuracy(network: MarginNetwork, patches: Patches, input_size: int) -> tuple[float, float]:
     """Accuracy within 5 px of the TRUE boundary: (of the coarse masks, of the refined ones)."""
     network.eval()
     right = np.zeros(2)
     total = 0.0
     for start in range(0, len(patches), 64):
         part = patches[start : start + 64]
-        inputs, target = to_tensors(part, input_size)
+        inputs, target, coarse = to_tensors(part, input_size)
         band = boundary_band(target, BAND) & (target != UNSURE)
-        refined = margin(network(inputs), 64).unsqueeze(1) > 0
-        coarse = torch.from_numpy(np.ascontiguousarray(part[..., 3]))[:, None]
+        refined = network(inputs).unsqueeze(1) > 0
         right += [float(((coarse == target) & band).sum()), float(((refined.to(torch.uint8) == target) & band).sum())]
         total += float(band.sum())
     return float(right[0] / total), float(right[1] / total)
@@ -191,6 +199,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.network = build_network(config.architecture, **config.arguments).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()
+        self.logits = MarginNetwork(self.network, PATCH, config.padding)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
@@ -200,13 +209,14 @@ class Trainer:
         if resume:
             first_scene = self._restore()
         sources = Sources(data, "train")
-        mix = PatchMix(config.composed, config.exact, config.kinds)
+        mix = PatchMix(config.composed, config.exact, config.kinds, padding=config.padding)
         loader = DataLoader(
             _SceneStream(sources, mix, config.seed, first_scene), batch_size=None, num_workers=1, prefetch_factor=8
         )
-        self.pool = PatchPool(iter(loader), config.pool, config.reuse, self.rng)
+        side = PATCH + 2 * config.padding
+        self.pool = PatchPool(iter(loader), config.pool, side, config.reuse, self.rng)
         self.pool.scenes_used = first_scene
-        self.validation = validation_patches(Sources(data, "val"), config.validation_scenes)
+        self.validation = validation_patches(Sources(data, "val"), config.validation_scenes, config.padding)
 
     def run(self) -> nn.Module:
         """Train to the configured number of steps; return the averaged network."""
@@ -229,12 +239,11 @@ class Trainer:
     def _train_step(self) -> float:
         config = self.config
         patches = augment(self.pool.draw(config.batch), self.rng)
-        inputs, target = to_tensors(patches, config.input_size)
-        coarse = torch.from_numpy(np.ascontiguousarray(patches[..., 3]))[:, None]
+        inputs, target, coarse = to_tensors(patches, config.input_size)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, config)
         self.network.train()
-        value = loss(margin(self.network(inputs), 64).unsqueeze(1), target, coarse, config)
+        value = loss(self.logits(inputs).unsqueeze(1), target, coarse, config)
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -254,8 +263,9 @@ class Trainer:
 
     def _validate(self, mean: float, seconds: float) -> None:
         row: dict[str, Any] = {"step": self.step, "seconds": round(seconds, 1), "loss": round(mean, 5)}
+        averaged = MarginNetwork(self.average, PATCH, self.config.padding)
         for kind, patches in self.validation.items():
-            before, after = band_accuracy(self.average, patches, self.config.input_size)
+            before, after = band_accuracy(averaged, patches, self.config.input_size)
             row[f"{kind}_coarse"], row[f"{kind}_refined"] = round(before, 5), round(after, 5)
         file = self.folder / "curves.csv"
         fresh = not file.exists()

@@ -19,7 +19,7 @@ UNSURE = 2
 """Value of a target pixel that no loss is taken on."""
 
 Patches = NDArray[np.uint8]
-"""uint8 [N, 64, 64, 5]: R, G, B, coarse mask (0/1), target (0, 1 or `UNSURE`)."""
+"""uint8 [N, S, S, 5], S = 64 + 2 * padding: R, G, B, coarse mask (0/1), target (0, 1 or `UNSURE`)."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,14 @@ class PatchMix:
         exact: of the annotated photographs, share drawn from those with exact masks.
         kinds: relative weight of each coarse-mask maker.
         per_instance: most patches taken of one instance and one coarse mask.
+        padding: context around each patch in px.
     """
 
     composed: float
     exact: float
     kinds: Mapping[str, float]
     per_instance: int = 8
+    padding: int = 0
 
 
 def scene_patches(sources: Sources, mix: PatchMix, seed: int, index: int) -> Patches:
@@ -57,9 +59,12 @@ def scene_patches(sources: Sources, mix: PatchMix, seed: int, index: int) -> Pat
     found = []
     for i in order:
         for kind in rng.choice(kinds, min(2, len(kinds)), replace=False, p=weights):
-            coarse = degrade(scene.masks[i], str(kind), rng)
-            found.append(_instance_patches(scene.image, scene.masks[i], coarse, exact, mix.per_instance, rng))
-    return np.concatenate(found) if found else np.zeros((0, PATCH, PATCH, 5), np.uint8)
+            # A scene may be a part of a larger image, and its segmenter's cells larger than the scene alone tells.
+            frame = int(max(scene.image.shape[:2]) * rng.choice([1.0, 1.0, 1.5, 2.0, 3.0]))
+            coarse = degrade(scene.masks[i], str(kind), rng, frame=frame)
+            found.append(_instance_patches(scene.image, scene.masks[i], coarse, exact, mix, rng))
+    side = PATCH + 2 * mix.padding
+    return np.concatenate(found) if found else np.zeros((0, side, side, 5), np.uint8)
 
 
 def stream(sources: Sources, mix: PatchMix, seed: int, start: int, step: int) -> Iterator[Patches]:
@@ -75,7 +80,7 @@ def _photograph(sources: Sources, mix: PatchMix, rng: np.random.Generator) -> tu
     choice = [a for a in sources.annotated if a.exact == exact and a.masks]
     photograph: Annotated = choice[int(rng.integers(len(choice)))]
     # Small objects are shown at several sizes; large photographs never larger than they are.
-    scale = float(np.exp(rng.uniform(np.log(0.8), np.log(3.0)))) if exact else float(rng.uniform(0.6, 1.1))
+    scale = float(np.exp(rng.uniform(np.log(0.7), np.log(2.2)))) if exact else float(rng.uniform(0.6, 1.1))
     height, width = (int(side * scale) for side in photograph.image.shape[:2])
     if max(height, width) > 900:
         return Scene(photograph.image, photograph.masks), exact
@@ -91,22 +96,25 @@ def _instance_patches(
     true: NDArray[np.bool_],
     coarse: NDArray[np.bool_],
     exact: bool,
-    most: int,
+    mix: PatchMix,
     rng: np.random.Generator,
 ) -> Patches:
     nms = float(rng.choice([0.15, 0.25, 0.4]))
     boxes = boundary_boxes(coarse, patch=PATCH, nms=nms, ties="raster")
-    boxes = boxes[rng.permutation(len(boxes))[:most]]
+    boxes = boxes[rng.permutation(len(boxes))[: mix.per_instance]]
     target = true.astype(np.uint8)
     if not exact:
         kernel = np.ones((5, 5), np.uint8)
         target = np.where(cv2.dilate(target, kernel) != cv2.erode(target, kernel), np.uint8(UNSURE), target)
-    out = np.empty((len(boxes), PATCH, PATCH, 5), np.uint8)
+    side = PATCH + 2 * mix.padding
+    out = np.empty((len(boxes), side, side, 5), np.uint8)
     height, width = true.shape
     for n, (x0, y0, _, _) in enumerate(boxes):
-        rows = np.clip(np.arange(y0, y0 + PATCH), 0, height - 1)[:, None]
-        columns = np.clip(np.arange(x0, x0 + PATCH), 0, width - 1)[None, :]
-        out[n, :, :, :3] = image[rows, columns]
-        out[n, :, :, 3] = coarse[rows, columns]
-        out[n, :, :, 4] = target[rows, columns]
+        rows, columns = (np.arange(start - mix.padding, start - mix.padding + side) for start in (y0, x0))
+        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None, :]
+        near = np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)[None, :]
+        out[n, :, :, :3] = image[near]
+        # As `extract_patches` does: outside the frame the image repeats its border, the mask is background.
+        out[n, :, :, 3] = coarse[near] & inside
+        out[n, :, :, 4] = np.where(inside, target[near], UNSURE)
     return out

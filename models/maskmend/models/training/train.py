@@ -54,7 +54,7 @@ def main(
         architecture=settings.architecture,
         arguments=settings.arguments,
         input_size=settings.input_size,
-        padding=0,
+        padding=settings.padding,
         license=settings.license,
         source=f"maskmend train, configuration {settings.name}, seed {settings.seed}, {trainer.step} steps",
         card=model_card(settings, output, trainer.step),
