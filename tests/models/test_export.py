@@ -188,3 +188,20 @@ def test_networks_are_built_by_name_and_wrong_arguments_are_named() -> None:
         with pytest.raises(OptionError, match="depth") as caught:
             build_network(name, depth=3)
         assert caught.value.field == "arguments"
+
+
+def test_a_network_that_cuts_its_context_away_is_not_cut_again() -> None:
+    from maskmend.models.boundary_unet import BoundaryUnet
+
+    torch.manual_seed(3)
+    network = BoundaryUnet(4, (8, 8, 8), (1, 1, 1), context=8, padding=16).eval()
+    patches = torch.randn(2, 4, 96, 96)
+    with torch.no_grad():
+        logits = MarginNetwork(network, 64, 16)(patches)
+        assert logits.shape == (2, 64, 64)
+        assert torch.equal(logits, network(patches)[:, 0])
+        far = patches.clone()
+        far[:, :, :4] += 3
+        assert not torch.equal(network(far), network(patches)), "the context is not looked at"
+    with pytest.raises(WeightsError, match="padding"):
+        MarginNetwork(network, 64, 0)

@@ -24,13 +24,16 @@ class FakeRuntime:
         return np.full((len(batch), self.side, self.side), self.value, np.float32)
 
 
+SIDE = resolve_weights("bpr-small").manifest.input_size
+
+
 @pytest.fixture
 def weights() -> Weights:
     return resolve_weights("bpr-small")
 
 
 def test_the_result_is_the_probability_of_the_margin(weights: Weights) -> None:
-    probabilities = BprRefiner(weights, FakeRuntime(-1.5)).forward(np.zeros((3, 4, 64, 64), np.float32))
+    probabilities = BprRefiner(weights, FakeRuntime(-1.5)).forward(np.zeros((3, 4, SIDE, SIDE), np.float32))
     assert probabilities.shape == (3, 64, 64)
     assert probabilities.dtype == np.float32
     assert np.allclose(probabilities, 0.18242552, atol=1e-7)
@@ -63,7 +66,7 @@ def test_sigmoid_does_not_depend_on_the_place_in_the_array() -> None:
         (FakeRuntime(float("nan")), "not finite"),
         (FakeRuntime(float("inf")), "not finite"),
         (FakeRuntime(side=32), r"\(1, 32, 32\)"),
-        (FakeRuntime(error=ValueError("the library's own words")), "do not take a patch of 64 px"),
+        (FakeRuntime(error=ValueError("the library's own words")), f"do not take a patch of {SIDE} px"),
     ],
 )
 def test_unusable_weights_show_before_the_first_image(weights: Weights, runtime: FakeRuntime, message: str) -> None:
@@ -75,20 +78,20 @@ def test_unusable_weights_show_before_the_first_image(weights: Weights, runtime:
 @pytest.mark.parametrize(
     "patches",
     [
-        np.zeros((1, 4, 64, 64)),
-        np.zeros((1, 3, 64, 64), np.float32),
-        np.zeros((1, 4, 128, 128), np.float32),
-        np.zeros((4, 64, 64), np.float32),
+        np.zeros((1, 4, SIDE, SIDE)),
+        np.zeros((1, 3, SIDE, SIDE), np.float32),
+        np.zeros((1, 4, SIDE // 2, SIDE // 2), np.float32),
+        np.zeros((4, SIDE, SIDE), np.float32),
     ],
 )
 def test_other_patches_are_refused(weights: Weights, patches: np.ndarray) -> None:
-    with pytest.raises(OptionError, match="S = 64") as caught:
+    with pytest.raises(OptionError, match=f"S = {SIDE}") as caught:
         BprRefiner(weights, FakeRuntime()).forward(patches)
     assert caught.value.field == "patches"
 
 
 def test_no_patches_give_no_probabilities() -> None:
-    assert load_refiner(threads=1).forward(np.zeros((0, 4, 64, 64), np.float32)).shape == (0, 64, 64)
+    assert load_refiner(threads=1).forward(np.zeros((0, 4, SIDE, SIDE), np.float32)).shape == (0, 64, 64)
 
 
 def test_provenance_names_what_decides_the_result(weights: Weights) -> None:
@@ -99,6 +102,7 @@ def test_provenance_names_what_decides_the_result(weights: Weights) -> None:
         "runtime": "onnx",
         "runtime_version": "1.0",
         "precision": "fp32",
+        "flips": 1,
     }
     # PyTorch reads the other file.
     runtime = FakeRuntime()
@@ -117,3 +121,19 @@ def test_weights_of_another_refiner_are_refused(weights: Weights, monkeypatch: p
     monkeypatch.setattr("maskmend.models.refiner.resolve_weights", lambda name: other)
     with pytest.raises(WeightsError, match="sharpmask"):
         load_refiner("bpr")
+
+
+@pytest.mark.parametrize("flips", [2, 4])
+def test_flips_make_the_result_turn_with_the_patch(flips: int) -> None:
+    patches = np.random.default_rng(1).standard_normal((2, 4, SIDE, SIDE)).astype(np.float32)
+    plain, flipped = load_refiner(threads=1), load_refiner(threads=1, flips=flips)
+    found = flipped.forward(patches)
+    turned = flipped.forward(np.ascontiguousarray(patches[..., ::-1]))
+    assert np.abs(found - turned[..., ::-1]).max() < 1e-6
+    assert np.abs(found - plain.forward(patches)).max() > 1e-4
+    assert flipped.provenance["flips"] == flips
+
+
+def test_other_numbers_of_flips_are_refused(weights: Weights) -> None:
+    with pytest.raises(OptionError, match="1, 2 or 4"):
+        BprRefiner(weights, FakeRuntime(), flips=3)

@@ -73,12 +73,12 @@ def hrnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     )
 
 
-@pytest.fixture(params=["shipped", "hrnet"])
+@pytest.fixture(params=["bpr-small", "bpr-base", "hrnet"])
 def weights(request: pytest.FixtureRequest) -> Weights:
     if request.param == "hrnet":
         found: Weights = request.getfixturevalue("hrnet_weights")
         return found
-    return resolve_weights("bpr-small")
+    return resolve_weights(request.param)
 
 
 def test_runtimes_agree(weights: Weights) -> None:
@@ -124,8 +124,9 @@ def test_threads_do_not_change_a_bit(runtime: str, weights: Weights) -> None:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_several_callers_at_once_get_their_own_results(runtime: str) -> None:
     needs(runtime)
-    network = create_runtime(runtime, resolve_weights("bpr-small"), threads=2)
-    batches = [noisy_patches(5, 64, seed) for seed in range(6)]
+    weights = resolve_weights("bpr-small")
+    network = create_runtime(runtime, weights, threads=2)
+    batches = [noisy_patches(5, weights.manifest.input_size, seed) for seed in range(6)]
     alone = [network.run(batch).tobytes() for batch in batches]
     with ThreadPoolExecutor(6) as callers:
         assert [logits.tobytes() for logits in callers.map(network.run, batches)] == alone
@@ -136,7 +137,8 @@ def test_the_callers_own_pytorch_keeps_its_threads() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        create_runtime("torch", resolve_weights("bpr-small"), threads=2).run(noisy_patches(9, 64))
+        weights = resolve_weights("bpr-small")
+        create_runtime("torch", weights, threads=2).run(noisy_patches(9, weights.manifest.input_size))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

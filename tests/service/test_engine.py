@@ -6,9 +6,10 @@ import pytest
 from maskmend.models import load_refiner
 from maskmend.patcher import Rle, boundary_boxes, extract_patches, reassemble
 from maskmend.patcher.errors import ImageError, MaskError, OptionError
-from maskmend.patcher.guard import ALREADY_RIGHT
+from maskmend.patcher.field import fade
+from maskmend.patcher.guard import ALREADY_RIGHT, changed_pixels
 from maskmend.service import Engine
-from maskmend.service.engine import EMPTY_MASK, FULL_MASK, changed_pixels
+from maskmend.service.engine import EMPTY_MASK, FULL_MASK
 
 
 class OracleRefiner:
@@ -74,11 +75,11 @@ def test_other_input_sizes_and_context_find_the_same_mask(size: int, padding: in
 def test_it_is_boxes_crops_network_and_reassembly() -> None:
     image, masks = real_case(3)
     refiner = load_refiner(threads=1)
-    results = Engine(refiner, guard=False).refine_image(image, masks)
+    results = Engine(refiner, guard=False, passes=1, arbitrate=False).refine_image(image, masks)
     for mask, result in zip(masks, results, strict=True):
         boxes = boundary_boxes(mask)
-        probabilities = refiner.forward(extract_patches(image, mask, boxes, size=64))
-        assert result.mask == reassemble(mask, boxes, probabilities)
+        patches = extract_patches(image, mask, boxes, size=refiner.input_size, padding=refiner.padding)
+        assert result.mask == reassemble(mask, boxes, fade(refiner.forward(patches)))
         assert result.patches == len(boxes)
 
 
@@ -90,7 +91,24 @@ def test_batch_size_order_and_company_do_not_change_a_mask() -> None:
     for batch_size in (1, 7, 500):
         assert [r.mask for r in Engine(refiner, batch_size=batch_size).refine_image(image, masks)] == wanted
     assert [r.mask for r in Engine(refiner).refine_image(image, masks[::-1])] == wanted[::-1]
-    assert [Engine(refiner).refine_image(image, [mask])[0].mask for mask in masks] == wanted
+    alone = Engine(refiner, arbitrate=False)
+    wanted = [r.mask for r in alone.refine_image(image, masks)]
+    assert [alone.refine_image(image, [mask])[0].mask for mask in masks] == wanted
+
+
+def test_neighbours_never_take_the_same_pixel() -> None:
+    rows, columns = np.indices((160, 220))
+    truth = (rows > 40) & (rows < 120) & (columns > 40) & (columns < 180)
+    image = np.zeros((160, 220, 3), np.uint8)
+    image[..., 0] = np.where(truth, 250, 5)
+    left, right = truth & (columns < 108), truth & (columns > 112)
+    coarse = [Rle.from_dense(np.asarray(mask)) for mask in (left, right)]
+    free, settled = (Engine(OracleRefiner(truth), arbitrate=on).refine_image(image, coarse) for on in (False, True))
+    shared = free[0].mask.to_dense() & free[1].mask.to_dense()
+    assert shared.any(), "both should want the gap between them"
+    assert not (settled[0].mask.to_dense() & settled[1].mask.to_dense()).any()
+    assert sum(r.undone.get("arbitrate", 0) for r in settled) == shared.sum()
+    assert all(r.changed_pixels == changed_pixels(c, r.mask) for r, c in zip(settled, coarse, strict=True))
 
 
 def test_many_instances_are_held_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:

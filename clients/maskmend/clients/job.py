@@ -31,7 +31,8 @@ class JobSummary:
         abstained: of these, how many the guard kept as they were.
         crowds: crowd regions, passed through untouched.
         errors: one entry per record that could not be refined: index, id, image_id, code, message.
-        instances: per refined record: index, image_id, changed_pixels, confidence, abstained, patches.
+        instances: per refined record: index, image_id, changed_pixels, confidence, score, undone,
+            abstained, patches.
     """
 
     records: int = 0
@@ -152,6 +153,8 @@ def _success(record: Record, number: int, coarse: Rle, result: InstanceResult) -
         "index": number,
         "changed_pixels": result.changed_pixels,
         "confidence": round(result.confidence, 4),
+        "score": round(result.score, 4),
+        "undone": result.undone,
         "abstained": result.abstained,
         "patches": result.patches,
     }
@@ -191,7 +194,7 @@ def _take(coco: CocoFile, entries: list[Record], summary: JobSummary) -> None:
             summary.refined += 1
             summary.changed += "update" in entry
             summary.abstained += entry["abstained"] is not None
-            kept = {key: entry[key] for key in ("index", "changed_pixels", "confidence", "abstained", "patches")}
+            kept = {key: value for key, value in entry.items() if key != "update"}
             summary.instances.append({**kept, "image_id": record.get("image_id")})
             if "update" in entry:
                 summary.instances[-1]["coarse"] = record["segmentation"]

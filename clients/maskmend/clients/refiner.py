@@ -11,6 +11,7 @@ import numpy as np
 from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.models import load_refiner
 from maskmend.patcher import Rle, as_rle
+from maskmend.patcher.defaults import CAUTION, REACH
 from maskmend.patcher.errors import MaskError
 from maskmend.patcher.images import Exif, load_image
 from maskmend.service import Engine
@@ -30,8 +31,13 @@ class Refiner:
         runtime: `auto`, `openvino`, `onnx` or `torch`.
         precision: `fp32`, or `bf16` with openvino.
         nms: overlap of patches, 0.15 (fewest) to 0.55 (best quality).
-        passes: refine the result again, 1 to 5 times in all.
+        flips: look at each patch 1, 2 or 4 times, turned over: better, and as many times slower.
+        passes: refine again where the edge moved far, 1 to 5 times in all.
         guard: keep masks that are already right, and doubtful changes out.
+        caution: 0 to 1, how likely an improvement must be for the guard to let it through.
+        reach: farthest that the guard lets an edge move, in px.
+        topology: have the guard keep masks in one piece: no specks, no pinholes, thin parts not cut.
+        arbitrate: let no two instances take a pixel that their coarse masks did not share.
         batch_size: patches per call of the network; does not change the result.
         threads: of the network; None lets the runtime choose.
         exif: `apply` or `ignore` the EXIF rotation of files and bytes.
@@ -50,14 +56,31 @@ class Refiner:
         runtime: str = "auto",
         precision: str = "fp32",
         nms: float = 0.25,
-        passes: int = 1,
+        flips: int = 1,
+        passes: int = 3,
         guard: bool = True,
+        caution: float = CAUTION,
+        reach: int = REACH,
+        topology: bool = True,
+        arbitrate: bool = True,
         batch_size: int = 32,
         threads: int | None = None,
         exif: Exif = "apply",
     ) -> None:
-        network = load_refiner(refiner, weights=weights, runtime=runtime, precision=precision, threads=threads)
-        self._engine = Engine(network, nms=nms, passes=passes, guard=guard, batch_size=batch_size)
+        network = load_refiner(
+            refiner, weights=weights, runtime=runtime, precision=precision, threads=threads, flips=flips
+        )
+        self._engine = Engine(
+            network,
+            nms=nms,
+            passes=passes,
+            guard=guard,
+            caution=caution,
+            reach=reach,
+            topology=topology,
+            arbitrate=arbitrate,
+            batch_size=batch_size,
+        )
         self._exif = exif
 
     @property
@@ -88,7 +111,16 @@ class Refiner:
         ]
         refined = self._engine.refine_image(picture, coarse)
         instances = [
-            RefinedInstance(r.mask.to_coco(), r.mask.bbox, r.mask.area, r.confidence, r.abstained, r.changed_pixels)
+            RefinedInstance(
+                r.mask.to_coco(),
+                r.mask.bbox,
+                r.mask.area,
+                r.confidence,
+                r.score,
+                r.abstained,
+                r.changed_pixels,
+                r.undone,
+            )
             for r in refined
         ]
         return RefineResult(height, width, instances, self.provenance)

@@ -21,16 +21,20 @@ class RefinedInstance:
         box: (x, y, width, height) in px.
         area: foreground pixels.
         confidence: 0 to 1, certainty of the patches along the edge.
+        score: 0 to 1, the guard's estimate of the chance that the refined mask is better; 1 without the guard.
         abstained: why the coarse mask was kept; None when it was not.
         changed_pixels: pixels in which the refined mask differs from the coarse one.
+        undone: pixels of changes that did not pass, by reason: `reach`, `topology`, `evidence`, `arbitrate`.
     """
 
     rle: dict[str, Any]
     box: tuple[int, int, int, int]
     area: int
     confidence: float
+    score: float
     abstained: str | None
     changed_pixels: int
+    undone: dict[str, int]
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,17 @@ class MarginNetwork(nn.Module):
     """A network followed by `margin`: what is exported and what the `torch` runtime runs.
 
     A network that leaves the context out of its logits itself says so by an attribute `padding`.
+
+    Raises:
+        WeightsError: the network leaves out more than there is.
     """
 
     def __init__(self, network: nn.Module, patch: int = 64, padding: int = 0) -> None:
         super().__init__()
         self.network, self.patch = network, patch
         self.padding = padding - int(getattr(network, "padding", 0))
+        if self.padding < 0:
+            raise WeightsError(f"padding is {padding} px but the network is built for more", field="padding")
 
     def forward(self, patches: Tensor) -> Tensor:
         """Map [N, 4, S, S] to [N, patch, patch]."""

@@ -77,6 +77,29 @@ def blend(
 
 
 @compiled
+def gather(
+    boxes: NDArray[np.int32],
+    probabilities: NDArray[np.float32],
+    window: NDArray[np.float32],
+    x0: int,
+    y0: int,
+    sums: NDArray[np.float64],
+) -> None:
+    """Add up, over a region that begins at (x0, y0), weight, weighted value and weighted square into sums [3, h, w]."""
+    height, width = sums.shape[1], sums.shape[2]
+    side = probabilities.shape[1]
+    for n in range(boxes.shape[0]):
+        bx, by = whole(boxes[n, 0]) - x0, whole(boxes[n, 1]) - y0
+        for r in range(max(by, 0), min(by + side, height)):
+            for c in range(max(bx, 0), min(bx + side, width)):
+                w = np.float64(window[r - by, c - bx])
+                p = np.float64(probabilities[n, r - by, c - bx])
+                sums[0, r, c] += w
+                sums[1, r, c] += w * p
+                sums[2, r, c] += w * p * p
+
+
+@compiled
 def _reach(boxes: NDArray[np.int32], members: NDArray[np.int64], top: int, rows: int) -> tuple[int, int]:
     """Rows (first, end) of a tile that any of its boxes touch."""
     first, end = rows, 0

@@ -1,42 +1,59 @@
-"""No harm: keeps the coarse mask where a refinement is unsure, goes too far, or leaves nothing.
+"""No harm: keeps the coarse mask where a refinement is unsure, goes too far, breaks the mask up, or leaves nothing.
 
-Three means, from fine to coarse. `hold` lets a pixel change only when the patches are clearly for it. `guard` undoes
-changes far from the coarse boundary, and drops fragments apart from the object. And it gives the whole instance back
-when the refinement is not credible, or so slight that it is within the refiner's own error: that is what protects masks
-that are already right, where a refiner has nothing to add but its noise, a fraction of a pixel along the whole edge.
+From fine to coarse: `hold` lets a pixel change only when the patches are clearly for it. `guard` undoes changes far from
+the coarse edge, keeps the mask in one piece (`topology`), undoes connected changes for which the evidence is thin, and
+gives the whole instance back when what is left is not credible, or so slight that it is within the refiner's own error.
+That last is what protects masks that are already right, where a refiner has nothing to add but its noise.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskmend.patcher.changes import edge_strength, find_changes
+from maskmend.patcher.defaults import CAUTION, HOLD, LEAST_IOU, REACH
+from maskmend.patcher.errors import OptionError
+from maskmend.patcher.evidence import Evidence
+from maskmend.patcher.field import probability_field
 from maskmend.patcher.rle import Rle
-
-HOLD = 0.2
-"""Default of `hold`: a pixel changes when its mean probability is beyond 0.5 by more than this."""
-REACH = 16
-"""Farthest that an edge may move, in px."""
-LEAST_IOU = 0.5
-"""Least IoU of refined and coarse mask for a refinement to be believed."""
-
-LEAST_SHIFT = (0.2, 10.0)
-"""Least mean shift of the edge for a refinement to be more than the refiner's own error: so many px times certainty, and so
-many px more over the square root of the object's area. A small object loses more by the same slip, and has fewer
-patches to tell by. Chosen on validation data; docs/benchmarks.md has the curve."""
-
-SURE = 0.8
-"""Certainty from which a slighter shift is believed too."""
-SURE_SHIFT = (0.2, 0.4)
-"""Mean shifts, in px, that are believed when they are this certain. More than that on a small object is rather another idea
-of where its edge lies (a halo, a neighbour) than a correction."""
+from maskmend.patcher.topology import tidy
 
 EMPTY = "the refined mask is empty"
 TOO_FAR = "the refined mask shares less than half of its area with the coarse mask"
 ALREADY_RIGHT = "the coarse mask is already right as far as the refiner can tell"
+
+Votes = Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]]
+"""Of each pass: boxes int32 [N, 4] and foreground probabilities float32 [N, P, P], before `hold`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """How strict the guard is.
+
+    Attributes:
+        caution: 0 to 1. Changes, and whole instances, are given back when the estimated chance that they are an
+            improvement is less; 0 gives back none for that reason.
+        reach: changes farther than this from the coarse edge are undone, 0 to 1024 px.
+        topology: keep the mask in one piece; see `tidy`.
+
+    Raises:
+        OptionError: `caution` or `reach` is out of range.
+    """
+
+    caution: float = CAUTION
+    reach: int = REACH
+    topology: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.caution <= 1:
+            raise OptionError(f"caution is {self.caution}; use 0 to 1", field="caution")
+        if not 0 <= self.reach <= 1024:
+            raise OptionError(f"reach is {self.reach}; use 0 to 1024 px", field="reach")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +63,16 @@ class GuardResult:
     Attributes:
         mask: the refined mask, or the coarse one where the guard abstained.
         confidence: 0 to 1, mean certainty |2p - 1| of the patches where the edge could run.
+        score: 0 to 1, estimated chance that the refined mask is better than the coarse one; 1 when nothing changed.
         abstained: why the coarse mask was kept whole; None when it was not.
+        undone: pixels of single changes that were undone, by reason: `reach`, `topology`, `evidence`.
     """
 
     mask: Rle
     confidence: float
+    score: float
     abstained: str | None
+    undone: dict[str, int] = field(default_factory=dict)
 
 
 def hold(
@@ -76,106 +97,121 @@ def hold(
 
 
 def guard(
+    image: NDArray[np.uint8],
     coarse: Rle,
     refined: Rle,
-    probabilities: NDArray[np.float32],
-    coarse_patches: NDArray[np.float32],
-    *,
-    reach: int = REACH,
-    least_iou: float = LEAST_IOU,
-    least_shift: float | None = None,
+    votes: Votes,
+    options: GuardOptions | None = None,
 ) -> GuardResult:
     """Check one refined instance against its coarse mask.
 
     Args:
+        image: uint8 [H, W, 3], RGB.
         coarse: the mask as it came.
-        refined: the mask after reassembly.
-        probabilities: float32 [N, P, P], foreground, of the instance's patches, before `hold`.
-        coarse_patches: float32 [N, P, P], -1 background, +1 foreground.
-        reach: changes farther than this from the coarse boundary are undone, in px.
-        least_iou: below this IoU of refined and coarse mask the coarse one is kept.
-        least_shift: when the edge moves by less than this on average, the coarse mask is kept. Counted in px, changed
-            pixels over the length of the coarse edge, times how sure the patches are of the changes. By default what
-            `LEAST_SHIFT` gives for the mask's area, and slight shifts that are very sure (`SURE`, `SURE_SHIFT`) pass too.
+        refined: the mask after the last pass.
+        votes: what the patches said, pass by pass; a later pass replaces an earlier one where it looked again.
+        options: how strict to be; the defaults when not given.
     """
-    confidence = edge_confidence(probabilities)
-    if refined.area == 0:
-        return GuardResult(coarse, confidence, EMPTY)
-    x0, y0, x1, y1 = _joint_box(coarse, refined)
-    before, after = coarse.crop(x0, y0, x1, y1), refined.crop(x0, y0, x1, y1)
-    kept = np.where((before != after) & (_distance_to_edge(before) > reach), before, after)
-    kept = _without_fragments(kept, before)
-    if not np.array_equal(kept, after):
-        after = kept
-        refined = from_crop(after, coarse.height, coarse.width, x0, y0)
-    shared, joined = int(np.count_nonzero(before & after)), int(np.count_nonzero(before | after))
-    if shared < least_iou * joined:
-        return GuardResult(coarse, confidence, EMPTY if not after.any() else TOO_FAR)
-    shift = np.count_nonzero(before != after) / max(_edge_length(before), 1)
-    certainty = change_certainty(probabilities, coarse_patches)
-    if least_shift is None:
-        slight_but_sure = certainty > SURE and SURE_SHIFT[0] < shift < SURE_SHIFT[1]
-        least_shift = 0.0 if slight_but_sure else LEAST_SHIFT[0] + LEAST_SHIFT[1] / max(coarse.area, 1) ** 0.5
-    if shift * certainty < least_shift or not shift:
-        return GuardResult(coarse, confidence, ALREADY_RIGHT)
-    return GuardResult(refined, confidence, None)
+    options = options or GuardOptions()
+    confidence = edge_confidence(votes)
+    if refined == coarse:
+        return GuardResult(coarse, confidence, 1.0, ALREADY_RIGHT)
+    seen = examine(image, coarse, refined, votes, options)
+    believed = seen.evidence.without_doubtful(options.caution)
+    undone = {**seen.undone, "evidence": int(np.count_nonzero(believed != seen.evidence.after))}
+    undone = {reason: count for reason, count in undone.items() if count}
+    score = seen.evidence.chance(believed)
+    reason = _incredible(seen.evidence.before, believed)
+    if reason is None and score < options.caution:
+        reason = ALREADY_RIGHT
+    if reason is not None:
+        return GuardResult(coarse, confidence, score, reason, undone)
+    x0, y0, _, _ = seen.region
+    mask = Rle.from_crop(believed, coarse.height, coarse.width, x0, y0) if undone else refined
+    return GuardResult(mask, confidence, score, None, undone)
 
 
-def edge_confidence(probabilities: NDArray[np.float32]) -> float:
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What the guard judges by.
+
+    Attributes:
+        region: (x0, y0, x1, y1) in px of the image, that the evidence is about.
+        evidence: for the changes left after the distance and the topology of them were checked.
+        undone: pixels of changes that did not pass these two checks.
+    """
+
+    region: tuple[int, int, int, int]
+    evidence: Evidence
+    undone: dict[str, int]
+
+
+def examine(image: NDArray[np.uint8], coarse: Rle, refined: Rle, votes: Votes, options: GuardOptions) -> Examination:
+    """Undo what goes too far or breaks the mask up, and gather the evidence for the rest. Arguments as of `guard`."""
+    x0, y0, x1, y1 = region = _region(coarse, options.reach)
+    before, wanted = coarse.crop(*region), refined.crop(*region)
+    distance = distance_to_edge(before)
+    near = np.where(distance > options.reach, before, wanted)
+    after = tidy(near, before, distance) if options.topology else near
+    undone = {
+        "reach": changed_pixels(coarse, refined) - int(np.count_nonzero(near != before)),
+        "topology": int(np.count_nonzero(after != near)),
+    }
+    mean = np.full(before.shape, np.nan, np.float32)
+    spread = mean.copy()
+    for boxes, probabilities in votes:
+        latest = probability_field(boxes, probabilities, region)
+        known = ~np.isnan(latest.mean)
+        mean[known], spread[known] = latest.mean[known], latest.spread[known]
+    strength = edge_strength(np.ascontiguousarray(image[y0:y1, x0:x1]))
+    changes = find_changes(before, after, distance, mean, spread, strength)
+    return Examination(region, Evidence(before, after, changes, edge_length(before)), undone)
+
+
+def edge_confidence(votes: Votes) -> float:
     """Mean of |2p - 1| over the pixels where the patches see a possible edge (p from 0.02 to 0.98); 1 if nowhere."""
-    open_to_doubt = probabilities[(probabilities > 0.02) & (probabilities < 0.98)]
-    if not open_to_doubt.size:
-        return 1.0
-    return float(np.abs(2 * open_to_doubt.astype(np.float64) - 1).mean())
+    count, total = 0, 0.0
+    for _, probabilities in votes:
+        open_to_doubt = probabilities[(probabilities > 0.02) & (probabilities < 0.98)]
+        count += open_to_doubt.size
+        total += float(np.abs(2 * open_to_doubt.astype(np.float64) - 1).sum())
+    return total / count if count else 1.0
 
 
-def change_certainty(probabilities: NDArray[np.float32], coarse: NDArray[np.float32]) -> float:
-    """Mean of 2q - 1 over the patch pixels that `hold` lets change, q being the probability of the change; 0 if none."""
-    changed = (hold(probabilities, coarse) > 0.5) != (coarse > 0)
-    if not changed.any():
-        return 0.0
-    side = np.where(coarse > 0, 1.0, -1.0)[changed]
-    return float(np.mean(side * (1 - 2 * probabilities[changed].astype(np.float64))))
-
-
-def from_crop(crop: NDArray[np.uint8], height: int, width: int, x0: int, y0: int) -> Rle:
-    """A mask whose foreground is that of a crop at (x0, y0), uint8 [h, w] inside the frame."""
-    columns, rows = np.nonzero(crop.T)
-    places = (columns + x0) * height + rows + y0
-    starts = np.concatenate([[True], places[1:] != places[:-1] + 1]) if places.size else np.zeros(0, bool)
-    first = places[starts]
-    last = places[np.concatenate([starts[1:], [True]])] if places.size else first
-    edges = np.stack([first, last + 1], 1).ravel()
-    runs = np.diff(np.concatenate([[0], edges, [height * width]]))
-    return Rle(height, width, (runs if runs[-1] else runs[:-1]).astype(np.uint32))
-
-
-def _without_fragments(mask: NDArray[np.uint8], coarse: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The mask less its connected parts (8-neighbours) that share no pixel with the coarse mask."""
-    count, labels = cv2.connectedComponents(mask, connectivity=8)
-    if count <= 2:
-        return mask
-    old = np.zeros(count, bool)
-    old[np.unique(labels[coarse > 0])] = True
-    old[0] = False
-    return np.asarray(old[labels], np.uint8)
-
-
-def _edge_length(mask: NDArray[np.uint8]) -> int:
+def edge_length(mask: NDArray[np.uint8]) -> int:
     """Background pixels next to the mask: the length of its edge in px."""
     return int(np.count_nonzero(cv2.dilate(mask, np.ones((3, 3), np.uint8)) != mask))
 
 
-def _distance_to_edge(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+def distance_to_edge(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Distance in px of each pixel to the nearest pixel of the other value."""
     outside = cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     inside = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(np.maximum(outside, inside), np.float32)
 
 
-def _joint_box(a: Rle, b: Rle) -> tuple[int, int, int, int]:
-    """Box (x0, y0, x1, y1) around both, with a margin of one pixel inside the frame."""
-    ax, ay, aw, ah = a.bbox
-    bx, by, bw, bh = b.bbox
-    x0, y0 = max(min(ax, bx) - 1, 0), max(min(ay, by) - 1, 0)
-    return x0, y0, min(max(ax + aw, bx + bw) + 1, a.width), min(max(ay + ah, by + bh) + 1, a.height)
+def changed_pixels(a: Rle, b: Rle) -> int:
+    """Pixels in which two masks of one size differ, counted on their runs."""
+    if a is b:
+        return 0
+    edges = np.sort(np.concatenate([np.cumsum(a.counts, dtype=np.int64), np.cumsum(b.counts, dtype=np.int64)]))
+    # Between the first and second change, third and fourth, ... exactly one of the two is foreground.
+    edges = edges[: len(edges) // 2 * 2]
+    return int((edges[1::2] - edges[::2]).sum())
+
+
+def _incredible(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> str | None:
+    """Why a refined mask is not believed at all, if so."""
+    if not after.any():
+        return EMPTY
+    shared, joined = int(np.count_nonzero(before & after)), int(np.count_nonzero(before | after))
+    if shared < LEAST_IOU * joined:
+        return TOO_FAR
+    return ALREADY_RIGHT if shared == joined else None
+
+
+def _region(coarse: Rle, reach: int) -> tuple[int, int, int, int]:
+    """Box (x0, y0, x1, y1) within the frame around all that a refinement may change, and a pixel more."""
+    x, y, w, h = coarse.bbox
+    room = reach + 1
+    return max(x - room, 0), max(y - room, 0), min(x + w + room, coarse.width), min(y + h + room, coarse.height)

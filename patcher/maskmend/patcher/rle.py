@@ -110,6 +110,30 @@ class Rle:
             _bits.draw_dense(bits, pixels, x0, y0, h)
         return cls(height, width, _bits.read_runs(bits, height, width, x0, y0, h))
 
+    @classmethod
+    def from_crop(cls, crop: NDArray[np.generic], height: int, width: int, x0: int, y0: int) -> Rle:
+        """A mask whose foreground is that of a crop.
+
+        Args:
+            crop: bool or uint8 [h, w]; every value but 0 is foreground.
+            height: rows of the frame.
+            width: columns of the frame.
+            x0: column of the frame that the crop begins at.
+            y0: row of the frame that the crop begins at.
+
+        Raises:
+            MaskError: the crop is of another dtype, or does not lie within the frame.
+        """
+        if not crop.size:
+            return cls(height, width, np.array([height * width], np.uint32))
+        pixels = dense_pixels(crop, "crop")
+        h, w = pixels.shape
+        if not (0 <= x0 <= width - w and 0 <= y0 <= height - h):
+            raise MaskError(f"crop of {w}x{h} px at ({x0}, {y0}) leaves the frame of {width}x{height} px", field="crop")
+        bits = _bits.empty_bits(w, h)
+        _bits.draw_dense(bits, pixels, 0, 0, h)
+        return cls(height, width, _bits.read_runs(bits, height, width, x0, y0, h))
+
     def to_coco(self) -> dict[str, Any]:
         """COCO RLE ``{"size": [height, width], "counts": str}``, bit for bit what COCO's own tools write."""
         text = _codec.format_counts(self.counts).tobytes().decode("ascii")

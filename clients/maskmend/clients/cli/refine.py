@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from maskmend.clients.cli import KEPT
+from maskmend.patcher.defaults import CAUTION, REACH
 from maskmend.patcher.errors import OptionError
 
 if TYPE_CHECKING:
@@ -57,9 +58,24 @@ def refine(
     runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx or torch."),
     precision: str = typer.Option("fp32", "--precision", help="fp32, or bf16 with openvino."),
     nms: float = typer.Option(0.25, "--nms", help="Overlap of patches: 0.15 fewest, 0.55 best quality."),
-    passes: int = typer.Option(1, "--passes", help="Refine the result again, 1 to 5 times in all."),
+    flips: int = typer.Option(
+        1, "--flips", help="Look at each patch 1, 2 or 4 times, turned over: better, and as many times slower."
+    ),
+    passes: int = typer.Option(3, "--passes", help="Refine again where the edge moved far, 1 to 5 times in all."),
     guard: bool = typer.Option(
         True, "--guard/--no-guard", help="Keep masks that are already right, and doubtful changes out."
+    ),
+    caution: float = typer.Option(
+        CAUTION, "--caution", help="0 to 1: how likely an improvement must be for the guard to let it through."
+    ),
+    reach: int = typer.Option(REACH, "--reach", help="Farthest that the guard lets an edge move, in px."),
+    topology: bool = typer.Option(
+        True, "--topology/--no-topology", help="Have the guard keep masks in one piece: no specks, pinholes, cuts."
+    ),
+    arbitrate: bool = typer.Option(
+        True,
+        "--arbitrate/--no-arbitrate",
+        help="Let no two instances take a pixel that their coarse masks did not share.",
     ),
     batch_size: int = typer.Option(
         32, "--batch-size", help="Patches per call of the network; does not change the result."
@@ -98,8 +114,20 @@ def refine(
         raise OptionError(f"--threads is {threads}; use 1 or more", field="threads")
     if exif not in ("apply", "ignore"):
         raise OptionError(f"--exif is {exif!r}; use apply or ignore", field="exif")
-    network = load_refiner(refiner, weights=weights, runtime=runtime, precision=precision, threads=threads)
-    local = Engine(network, nms=nms, passes=passes, guard=guard, batch_size=batch_size)
+    network = load_refiner(
+        refiner, weights=weights, runtime=runtime, precision=precision, threads=threads, flips=flips
+    )
+    local = Engine(
+        network,
+        nms=nms,
+        passes=passes,
+        guard=guard,
+        caution=caution,
+        reach=reach,
+        topology=topology,
+        arbitrate=arbitrate,
+        batch_size=batch_size,
+    )
     began = time.monotonic()
     with _Progress() as progress:
         summary = run_job(

@@ -221,7 +221,7 @@ class Trainer:
     def run(self) -> nn.Module:
         """Train to the configured number of steps; return the averaged network."""
         config = self.config
-        began, seen, mean = time.monotonic(), 0, 0.0
+        began, busy, seen, mean = time.monotonic(), time.process_time(), 0, 0.0
         while self.step < config.steps:
             value = self._train_step()
             mean = value if seen == 0 else 0.98 * mean + 0.02 * value
@@ -231,7 +231,7 @@ class Trainer:
                 speed = seen * config.batch / (time.monotonic() - began)
                 print(f"step {self.step}/{config.steps} loss {mean:.4f} {speed:.0f} patches/s", flush=True)
             if self.step % config.validate_every == 0 or self.step == config.steps:
-                self._validate(mean, time.monotonic() - began)
+                self._validate(mean, time.monotonic() - began, time.process_time() - busy)
             if self.step % config.checkpoint_every == 0 or self.step == config.steps:
                 self._save()
         return self.average
@@ -261,8 +261,9 @@ class Trainer:
             else:
                 mine.copy_(theirs)
 
-    def _validate(self, mean: float, seconds: float) -> None:
-        row: dict[str, Any] = {"step": self.step, "seconds": round(seconds, 1), "loss": round(mean, 5)}
+    def _validate(self, mean: float, seconds: float, cpu_seconds: float) -> None:
+        row: dict[str, Any] = {"step": self.step, "seconds": round(seconds, 1), "cpu_seconds": round(cpu_seconds, 1)}
+        row["loss"] = round(mean, 5)
         averaged = MarginNetwork(self.average, PATCH, self.config.padding)
         for kind, patches in self.validation.items():
             before, after = band_accuracy(averaged, patches, self.config.input_size)

@@ -1,0 +1,281 @@
+"""Fit the guard's two regressions and draw harm against gain.
+
+    python benchmarks/quality/calibrate.py --data DATA --work runs/calibration --weights bpr-small bpr-base
+
+Fits on composed scenes that no other benchmark uses, on nuclei and, with a quarter of their say, on coco-cc (validation
+side), each coarse kind and exact masks; davis is only measured, never fitted on. Prints the tables for
+patcher/evidence.py and writes `guard.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent))
+from table import ground_truth
+
+from maskmend.models import load_refiner
+from maskmend.models.training.coarse import KINDS, degrade
+from maskmend.models.training.composer import compose
+from maskmend.models.training.sources import Sources
+from maskmend.patcher import Rle, as_rle
+from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Evidence, chances
+from maskmend.patcher.guard import GuardOptions, examine
+from maskmend.patcher.metrics import boundary_f
+from maskmend.service import Engine
+
+SAY = {"composed": 1.0, "nuclei": 1.0, "coco-cc": 0.25}
+"""Weight of each set. COCO's polygons are off by 2 to 4 px: a right change often counts as wrong there."""
+SETS = (*SAY, "davis")
+HARM_COUNTS = 2.0
+"""How much more a lower IoU counts than a higher one."""
+CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
+SEED = 90_210
+HARM = 0.005
+
+
+@dataclass
+class Case:
+    """One refined instance with its truth, all in the guard's region."""
+
+    set: str
+    kind: str
+    evidence: Evidence
+    truth: NDArray[np.uint8]
+    beyond: int
+    """Foreground pixels of the truth outside the region."""
+
+
+def instances(
+    name: str, data: Path, work: Path, every: int, scenes: int
+) -> Iterator[tuple[NDArray[np.uint8], list[Rle]]]:
+    """Images with their true masks."""
+    if name == "composed":
+        sources = Sources(data, "val")
+        for number in range(scenes):
+            rng = np.random.default_rng((SEED, number))
+            side = int(np.exp(rng.uniform(*np.log([320, 900]))))
+            scene = compose(sources, rng, size=(side * 3 // 4, side))
+            yield scene.image, [Rle.from_dense(mask) for mask in scene.masks]
+        return
+    import json
+
+    truth, images = ground_truth(name, data, work, every)
+    coco = json.loads(truth.read_text())
+    for record in coco["images"]:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        bgr = cv2.imread(str(images / record["file_name"]), flags)
+        size = {"height": record["height"], "width": record["width"]}
+        masks = [as_rle(a["segmentation"], **size) for a in coco["annotations"] if a["image_id"] == record["id"]]
+        yield np.ascontiguousarray(bgr[:, :, ::-1]), masks
+
+
+def cases(engine: Engine, name: str, found: Iterator[tuple[NDArray[np.uint8], list[Rle]]], most: int) -> Iterator[Case]:
+    """Refine every instance once for each kind, without the guard."""
+    options = GuardOptions()
+    for number, (image, truths) in enumerate(found):
+        rng = np.random.default_rng((SEED, number, 1))
+        for kind in (*KINDS, "exact"):
+            chosen = rng.permutation(len(truths))[:most]
+            coarse = {int(n): Rle.from_dense(degrade(truths[n].to_dense(), kind, rng)) for n in chosen}
+            coarse = {n: m for n, m in coarse.items() if 0 < m.area < m.height * m.width}
+            for proposal in engine.propose(image, coarse):
+                truth = truths[proposal.index]
+                seen = examine(image, proposal.coarse, proposal.refined, proposal.votes, options)
+                crop = truth.crop(*seen.region)
+                case = Case(name, kind, seen.evidence, crop, truth.area - int(crop.sum()))
+                if _iou(seen.evidence.before, case) > 0.5:
+                    yield case
+
+
+def _iou(mask: NDArray[np.uint8], case: Case) -> float:
+    union = int(np.count_nonzero(mask | case.truth)) + case.beyond
+    return np.count_nonzero(mask & case.truth) / union if union else 1.0
+
+
+def fit(features: NDArray[np.float64], right: NDArray[np.bool_], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted logistic regression by Newton's method, with a light ridge on standardised features."""
+    scale = np.maximum(features.std(0), 1e-9)
+    scale[0] = 1.0
+    x, w = features / scale, weight / weight.mean()
+    theta = np.zeros(x.shape[1])
+    ridge = np.full(x.shape[1], 1e-3 * len(x))
+    ridge[0] = 0
+    for _ in range(60):
+        p = 1 / (1 + np.exp(-np.clip(x @ theta, -30, 30)))
+        gradient = x.T @ (w * (right - p)) - ridge * theta
+        curvature = (x * (w * p * (1 - p))[:, None]).T @ x + np.diag(ridge)
+        step = np.linalg.solve(curvature, gradient)
+        theta += step
+        if np.abs(step).max() < 1e-9:
+            break
+    return np.asarray(theta / scale)
+
+
+def balanced(names: list[str]) -> NDArray[np.float64]:
+    """Weights that give every set its say, whatever the number of its instances."""
+    return np.array([SAY[name] / names.count(name) for name in names])
+
+
+def fit_changes(found: list[Case]) -> dict[str, float]:
+    """Table for `CHANGE_WEIGHTS`: is a change right in more than half of its pixels? Large ones count more.
+
+    Where the truth itself is off by some pixels it cannot tell, so coco-cc has no say in this one.
+    """
+    found = [case for case in found if case.set != "coco-cc"]
+    rows, right, weight = [], [], []
+    sets = balanced([case.set for case in found])
+    for case, share in zip(found, sets, strict=True):
+        changes = case.evidence.changes
+        if not len(changes.size):
+            continue
+        good = np.where(case.evidence.after == case.truth, 1, -1)
+        gain = np.bincount(changes.labels.ravel(), good.ravel(), len(changes.size) + 1)[1:]
+        rows.append(case.evidence.change_features())
+        right.append(gain > 0)
+        weight.append(share * np.abs(gain) / max(int(case.truth.sum()), 1) ** 0.5)
+    theta = fit(np.concatenate(rows), np.concatenate(right), np.concatenate(weight) + 1e-12)
+    return dict(zip(CHANGE_WEIGHTS, theta.tolist(), strict=True))
+
+
+def kept_changes(case: Case, table: dict[str, float], caution: float) -> NDArray[np.bool_]:
+    return chances(case.evidence.change_features(), table) >= caution
+
+
+def mask_of(case: Case, kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    chosen = np.concatenate([[False], kept])[case.evidence.changes.labels]
+    return np.where(chosen, case.evidence.after, case.evidence.before)
+
+
+def fit_instances(found: list[Case], changes: dict[str, float], caution: float) -> dict[str, float]:
+    """Table for `INSTANCE_WEIGHTS`: is the IoU higher? Large differences count more."""
+    rows, gains, names = [], [], []
+    for case in found:
+        kept = kept_changes(case, changes, caution)
+        if kept.any():
+            rows.append(case.evidence.instance_features(kept))
+            gains.append(_iou(mask_of(case, kept), case) - _iou(case.evidence.before, case))
+            names.append(case.set)
+    gain = np.array(gains)
+    weight = balanced(names) * np.minimum(np.abs(gain), 0.05) * np.where(gain < 0, HARM_COUNTS, 1.0)
+    theta = fit(np.stack(rows), gain > 0, weight + 1e-12)
+    return dict(zip(INSTANCE_WEIGHTS, theta.tolist(), strict=True))
+
+
+def measure(
+    found: list[Case], changes: dict[str, float], whole: dict[str, float], caution: float
+) -> dict[tuple[str, str], tuple[float, float, float, float]]:
+    """Mean IoU gain, harmed share, mean F@1 gain and F@1 before, of each set and kind."""
+    sums: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
+    for case in found:
+        before = case.evidence.before
+        kept = kept_changes(case, changes, caution)
+        after = before
+        if kept.any() and chances(case.evidence.instance_features(kept)[None], whole)[0] >= caution:
+            after = mask_of(case, kept)
+        gain = _iou(after, case) - _iou(before, case)
+        first = boundary_f(before, case.truth, 1)
+        then = boundary_f(after, case.truth, 1) if after is not before else first
+        sums.setdefault((case.set, case.kind), []).append((gain, float(gain < -HARM), then - first, first))
+    return {key: tuple(np.mean(values, 0).tolist()) for key, values in sums.items()}  # type: ignore[misc]
+
+
+def show(table: dict[tuple[str, str], tuple[float, float, float, float]]) -> None:
+    for name in SETS:
+        rows = {kind: row for (found, kind), row in table.items() if found == name}
+        cells = [
+            f"{kind} {1e3 * g:+.1f} gap {f / max(1 - b, 1e-9):+.2f} harmed {100 * h:.0f} %"
+            for kind, (g, h, f, b) in rows.items()
+        ]
+        main = [rows[kind] for kind in KINDS if kind in rows]
+        if main:
+            g, h, f, _ = np.mean(main, 0)
+            gap = np.mean([row[2] / max(1 - row[3], 1e-9) for row in main])
+            print(f"{name:9s} IoU {1e3 * g:+.1f}e-3, F@1 {f:+.4f}, gap closed {gap:.3f}, harmed {100 * h:.1f} %")
+            print("          " + " | ".join(cells))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--weights", nargs="+", default=["bpr-small"])
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
+    parser.add_argument("--every", type=int, default=8, help="of davis, every n-th image")
+    parser.add_argument("--scenes", type=int, default=50, help="composed scenes")
+    parser.add_argument("--most", type=int, default=6, help="instances of one image and kind")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    found: dict[str, list[Case]] = {}
+    for weights in arguments.weights:
+        file = arguments.work / f"{Path(weights).stem}.pkl"
+        if not file.is_file():
+            engine = Engine(load_refiner(weights=weights, threads=arguments.threads))
+            here: list[Case] = []
+            for name in arguments.sets:
+                source = instances(name, arguments.data, arguments.work, arguments.every, arguments.scenes)
+                here += cases(engine, name, source, arguments.most)
+                print(f"{weights} {name}: {len(here)} instances so far", flush=True)
+            file.write_bytes(pickle.dumps(here))
+        found[weights] = pickle.loads(file.read_bytes())
+    every = [case for cases_ in found.values() for case in cases_]
+    fitted = [case for case in every if case.set in SAY]
+    changes = fit_changes(fitted)
+    whole = fit_instances(fitted, changes, 0.5)
+    for title, table in (("CHANGE_WEIGHTS", changes), ("INSTANCE_WEIGHTS", whole)):
+        print(f"{title} = {{")
+        for key, value in table.items():
+            print(f'    "{key}": {value:.3f},')
+        print("}")
+    curves = {}
+    for weights, here in found.items():
+        for caution in CAUTIONS:
+            curves[Path(weights).stem, caution] = table = measure(here, changes, whole, caution)
+            print(f"== {weights}, caution {caution}")
+            show(table)
+    draw(curves, arguments.work / "guard.png")
+
+
+def draw(curves: dict[tuple[str, float], dict[tuple[str, str], tuple[float, float, float, float]]], file: Path) -> None:
+    """Harmed instances against the IoU gain kept, one line per set, one panel per set of weights."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(weights for weights, _ in curves))
+    figure, panels = pyplot.subplots(1, len(names), figsize=(6 * len(names), 4.5), squeeze=False)
+    for panel, weights in zip(panels[0], names, strict=True):
+        for number, name in enumerate(SETS):
+            points = []
+            for caution in CAUTIONS:
+                table = curves[weights, caution]
+                rows = [table[name, kind] for kind in KINDS if (name, kind) in table]
+                if rows:
+                    points.append((100 * np.mean([row[1] for row in rows]), 1e3 * np.mean([row[0] for row in rows])))
+            if points:
+                panel.plot(*zip(*points, strict=True), marker="o", markersize=3, color=f"C{number}", label=name)
+                chosen = points[CAUTIONS.index(0.5)]
+                panel.plot(*chosen, marker="*", markersize=14, color=f"C{number}")
+        panel.axvline(3, color="grey", linestyle=":", linewidth=1)
+        panel.set_xscale("symlog", linthresh=1)
+        panel.set_xlabel("harmed instances, %")
+        panel.set_ylabel("gain of mean IoU, thousandths")
+        panel.set_title(f"{weights}: caution 0 (right) to 0.8 (left), star: 0.5")
+        panel.legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

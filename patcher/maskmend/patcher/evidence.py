@@ -1,0 +1,125 @@
+"""How likely a change is an improvement, judged from what can be seen without the truth.
+
+Two logistic regressions, one of single changes and one of whole instances, fitted on validation images by
+`benchmarks/quality/calibrate.py`, which prints the two tables below and draws the curve of harm against gain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskmend.patcher.changes import Changes
+
+CHANGE_WEIGHTS = {
+    "constant": 0.0,
+    "log size": 0.0,
+    "log depth": 0.0,
+    "certainty": 1.0,
+    "spread": 0.0,
+    "support": 0.0,
+    "log area": 0.0,
+    "growth": 0.0,
+}
+"""Log-odds that a change is right in more than half of its pixels; see `change_features`."""
+
+INSTANCE_WEIGHTS = {
+    "constant": 0.0,
+    "log shift": 0.0,
+    "certainty": 1.0,
+    "spread": 0.0,
+    "support": 0.0,
+    "log area": 0.0,
+    "lean": 0.0,
+    "deep": 0.0,
+}
+"""Log-odds that the refined mask has the higher IoU; see `instance_features`."""
+
+DEEP = 2.0
+"""Depth in px from which a change is more than the jitter of an edge."""
+_SUPPORT = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The changes of one instance, with what speaks for and against them.
+
+    Attributes:
+        before: coarse mask, uint8 [h, w] of 0 and 1.
+        after: refined mask, the same.
+        changes: in which regions they differ.
+        edge: length of the coarse edge in px.
+    """
+
+    before: NDArray[np.uint8]
+    after: NDArray[np.uint8]
+    changes: Changes
+    edge: int
+
+    def without_doubtful(self, caution: float) -> NDArray[np.uint8]:
+        """The refined mask less the changes whose chance of being right is below `caution`."""
+        doubtful = np.concatenate([[False], chances(self.change_features(), CHANGE_WEIGHTS) < caution])
+        if not doubtful.any():
+            return self.after
+        return np.where(doubtful[self.changes.labels], self.before, self.after)
+
+    def chance(self, mask: NDArray[np.uint8]) -> float:
+        """Chance that `mask`, the refined one less some of its changes, has a higher IoU than the coarse one."""
+        kept = np.zeros(len(self.changes.size) + 1, bool)
+        kept[np.unique(self.changes.labels[mask != self.before])] = True
+        if not kept[1:].any():
+            return 1.0
+        return float(chances(self.instance_features(kept[1:])[None], INSTANCE_WEIGHTS)[0])
+
+    def change_features(self) -> NDArray[np.float64]:
+        """One row per change, one column per entry of `CHANGE_WEIGHTS`: float64 [R, 8]."""
+        found = self.changes
+        return np.stack(
+            [
+                np.ones(len(found.size)),
+                np.log(np.maximum(found.size, 1)),
+                np.log1p(found.depth),
+                found.certainty,
+                found.spread,
+                np.clip(found.support, -_SUPPORT, _SUPPORT),
+                np.full(len(found.size), self._log_area()),
+                self._growth(),
+            ],
+            axis=1,
+        )
+
+    def instance_features(self, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """One value per entry of `INSTANCE_WEIGHTS`, of the kept changes [R] together: float64 [8]."""
+        found = self.changes
+        size = found.size[kept].astype(np.float64)
+        share = size / size.sum()
+        support = np.clip(found.support[kept], -_SUPPORT, _SUPPORT)
+        return np.array(
+            [
+                1.0,
+                np.log(size.sum() / max(self.edge, 1)),
+                share @ found.certainty[kept],
+                share @ found.spread[kept],
+                share @ support,
+                self._log_area(),
+                abs(share @ self._growth()[kept]),
+                share @ (found.depth[kept] >= DEEP),
+            ]
+        )
+
+    def _log_area(self) -> float:
+        return float(np.log(max(int(np.count_nonzero(self.before)), 1)))
+
+    def _growth(self) -> NDArray[np.float64]:
+        """+1 for a change that adds to the mask, -1 for one that takes from it, between where a region does both."""
+        labels = self.changes.labels.ravel()
+        gained = np.bincount(labels, self.after.ravel().astype(np.float64), len(self.changes.size) + 1)[1:]
+        return np.asarray(2 * gained / np.maximum(self.changes.size, 1) - 1)
+
+
+def chances(features: NDArray[np.float64], weights: dict[str, float]) -> NDArray[np.float64]:
+    """Logistic regression: features float64 [N, F], weights of the F features; chances float64 [N] from 0 to 1."""
+    odds = np.clip(features @ np.array(list(weights.values())), -50, 50)
+    return np.asarray(1 / (1 + np.exp(-odds)))
