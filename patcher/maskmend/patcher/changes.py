@@ -24,6 +24,7 @@ class Changes:
         depth: largest distance in px from the old edge.
         certainty: mean of 2q - 1, q being the probability of the change; -1 to 1.
         spread: mean standard deviation between overlapping patches.
+        growth: +1 for a change that adds to the mask, -1 for one that takes from it, between where a region does both.
         support: logarithm of how much stronger the image's edge is along the new outline than along the old one.
     """
 
@@ -32,6 +33,7 @@ class Changes:
     depth: NDArray[np.float64]
     certainty: NDArray[np.float64]
     spread: NDArray[np.float64]
+    growth: NDArray[np.float64]
     support: NDArray[np.float64]
 
 
@@ -58,7 +60,7 @@ def find_changes(
     size = stats[1:, cv2.CC_STAT_AREA].astype(np.int64)
     where = np.nonzero(differs)
     found = labels[where]
-    side = 1.0 - 2.0 * before[where]
+    side = np.asarray(1.0 - 2.0 * before[where], np.float64)
     certainty = side * (2.0 * np.nan_to_num(mean[where], nan=0.5).astype(np.float64) - 1.0)
     depth = np.zeros(count)
     np.maximum.at(depth, found, distance[where])
@@ -70,6 +72,7 @@ def find_changes(
         depth=depth[1:],
         certainty=_means(found, certainty, count),
         spread=_means(found, np.nan_to_num(spread[where]).astype(np.float64), count),
+        growth=_means(found, side, count),
         support=np.log((new + _FLAT) / (old + _FLAT)),
     )
 
@@ -79,7 +82,8 @@ def edge_strength(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     smooth = cv2.GaussianBlur(image, (3, 3), 0)
     across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8)
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
-    return np.asarray(np.sqrt(across * across + down * down).max(-1), np.float32)
+    red, green, blue = cv2.split(across * across + down * down)
+    return np.asarray(np.sqrt(cv2.max(cv2.max(red, green), blue)), np.float32)
 
 
 def _means(found: NDArray[np.int32], values: NDArray[np.float64], count: int) -> NDArray[np.float64]:

@@ -85,7 +85,7 @@ class Evidence:
                 found.spread,
                 np.clip(found.support, -_SUPPORT, _SUPPORT),
                 np.full(len(found.size), self._log_area()),
-                self._growth(),
+                found.growth,
             ],
             axis=1,
         )
@@ -104,19 +104,13 @@ class Evidence:
                 share @ found.spread[kept],
                 share @ support,
                 self._log_area(),
-                abs(share @ self._growth()[kept]),
+                abs(share @ found.growth[kept]),
                 share @ (found.depth[kept] >= DEEP),
             ]
         )
 
     def _log_area(self) -> float:
         return float(np.log(max(int(np.count_nonzero(self.before)), 1)))
-
-    def _growth(self) -> NDArray[np.float64]:
-        """+1 for a change that adds to the mask, -1 for one that takes from it, between where a region does both."""
-        labels = self.changes.labels.ravel()
-        gained = np.bincount(labels, self.after.ravel().astype(np.float64), len(self.changes.size) + 1)[1:]
-        return np.asarray(2 * gained / np.maximum(self.changes.size, 1) - 1)
 
 
 def chances(features: NDArray[np.float64], weights: dict[str, float]) -> NDArray[np.float64]:

@@ -81,9 +81,10 @@ def without_cuts(after: Pixels, before: Pixels, distance: NDArray[np.float32]) -
     if count < 2:
         return after
     high, low, depth = np.zeros(count), np.full(count, float(pieces)), np.zeros(count)
-    np.maximum.at(high, regions, highest)
-    np.minimum.at(low, regions, lowest)
-    np.maximum.at(depth, regions, distance)
+    where = np.nonzero(taken)
+    np.maximum.at(high, regions[where], highest[where])
+    np.minimum.at(low, regions[where], lowest[where])
+    np.maximum.at(depth, regions[where], distance[where])
     joins = (high > low) & (depth <= THIN)
     joins[0] = False
     return np.asarray(after | joins[regions], np.uint8)
