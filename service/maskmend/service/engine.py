@@ -20,7 +20,7 @@ from maskmend.service.stages import StageTimes
 
 EMPTY_MASK = "the coarse mask is empty"
 FULL_MASK = "the coarse mask fills the image"
-GROUP = 1024
+GROUP = 256
 """Patches held at once, at most, unless a single instance has more."""
 AGAIN = 1.0
 """Mean shift of the edge within a patch, in px, from which the next pass looks there again."""

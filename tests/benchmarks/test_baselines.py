@@ -1,0 +1,71 @@
+"""The baselines do what their names say: they are only worth comparing with when they work."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+
+from maskmend.patcher import Rle
+from maskmend.patcher.metrics import iou
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "quality"
+
+
+@pytest.fixture(scope="module")
+def baselines() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("quality_baselines", FOLDER / "baselines.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """A bright disk with some noise on dark ground, and its mask."""
+    rng = np.random.default_rng(0)
+    truth = np.zeros((140, 180), np.uint8)
+    cv2.circle(truth, (85, 70), 42, 1, -1)
+    image = np.where(truth[..., None] > 0, 190, 50) + rng.normal(0, 6, (140, 180, 3))
+    return np.clip(image, 0, 255).astype(np.uint8), truth
+
+
+@pytest.mark.parametrize("name", ["grabcut", "densecrf", "guided", "geodesic"])
+def test_those_that_look_at_the_image_find_its_edge(baselines: ModuleType, name: str) -> None:
+    if not baselines.available(name):
+        pytest.skip(f"{baselines.NEEDS[name]} is not installed (the bench extra)")
+    image, truth = scene()
+    coarse = cv2.dilate(truth, np.ones((7, 7), np.uint8))
+    refined, seconds = baselines.refine(image, Rle.from_dense(coarse), name)
+    again, _ = baselines.refine(image, Rle.from_dense(coarse), name)
+    assert refined == again
+    assert seconds > 0
+    assert iou(refined.to_dense(), truth) > iou(coarse, truth) + 0.02
+
+
+@pytest.mark.parametrize("name", ["smooth", "morph"])
+def test_smoothing_removes_specks(baselines: ModuleType, name: str) -> None:
+    image, truth = scene()
+    coarse = truth.copy()
+    coarse[20, 20] = 1
+    coarse[70, 85] = 0
+    refined = baselines.refine(image, Rle.from_dense(coarse), name)[0].to_dense()
+    assert not refined[20, 20]
+    assert iou(refined, truth) > 0.98
+
+
+@pytest.mark.parametrize("name", ["grabcut", "guided", "smooth", "morph"])
+def test_masks_with_nothing_to_refine_come_back(baselines: ModuleType, name: str) -> None:
+    image, truth = scene()
+    for mask in (np.zeros_like(truth), np.ones_like(truth)):
+        assert baselines.refine(image, Rle.from_dense(mask), name)[0] == Rle.from_dense(mask)
+    speck = np.zeros_like(truth)
+    speck[50, 60] = 1
+    assert baselines.refine(image, Rle.from_dense(speck), name)[0].area > 0

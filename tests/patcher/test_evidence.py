@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from maskmend.patcher.changes import find_changes
+from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Evidence, chances
+from maskmend.patcher.guard import distance_to_edge, edge_length
+
+
+def evidence(certainty: float = 0.8) -> Evidence:
+    """A square that grows by 4 px on one side and loses a corner of 5 x 5 px."""
+    before = np.zeros((60, 60), np.uint8)
+    before[20:40, 20:40] = 1
+    after = before.copy()
+    after[20:40, 40:44] = 1
+    after[20:25, 20:25] = 0
+    mean = np.where(after > 0, 0.5 + certainty / 2, 0.5 - certainty / 2).astype(np.float32)
+    spread, strength = np.full(before.shape, 0.1, np.float32), np.zeros(before.shape, np.float32)
+    changes = find_changes(before, after, distance_to_edge(before), mean, spread, strength)
+    return Evidence(before, after, changes, edge_length(before))
+
+
+def test_features_of_changes_are_what_their_names_say() -> None:
+    found = evidence()
+    rows = {round(row[-1]): dict(zip(CHANGE_WEIGHTS, row, strict=True)) for row in found.change_features()}
+    assert set(rows) == {1, -1}
+    assert rows[1] == pytest.approx(
+        {
+            "constant": 1.0,
+            "log size": math.log(80),
+            "log depth": math.log1p(4),
+            "certainty": 0.8,
+            "spread": 0.1,
+            "support": 0.0,
+            "log area": math.log(400),
+            "growth": 1.0,
+        },
+        abs=1e-5,
+    )
+
+
+def test_features_of_an_instance_weigh_changes_by_their_size() -> None:
+    found = evidence()
+    values = dict(zip(INSTANCE_WEIGHTS, found.instance_features(np.array([True, True])), strict=True))
+    assert values["log shift"] == pytest.approx(math.log(105 / found.edge))
+    assert values["lean"] == pytest.approx((80 - 25) / 105)
+    assert values["deep"] == 1.0
+    alone = dict(zip(INSTANCE_WEIGHTS, found.instance_features(found.changes.growth > 0), strict=True))
+    assert alone["lean"] == 1.0
+
+
+def test_caution_one_keeps_nothing_and_zero_everything() -> None:
+    found = evidence()
+    assert np.array_equal(found.without_doubtful(0.0), found.after)
+    assert np.array_equal(found.without_doubtful(1.0), found.before)
+
+
+def test_the_surer_the_likelier() -> None:
+    values = [evidence(certainty).chance(evidence(certainty).after) for certainty in (0.35, 0.6, 0.95)]
+    assert values == sorted(values)
+    assert values[0] < 0.5 < values[-1]
+
+
+def test_nothing_changed_is_no_risk() -> None:
+    found = evidence()
+    assert found.chance(found.before) == 1.0
+
+
+def test_chances_are_the_logistic_of_the_odds() -> None:
+    got = chances(np.array([[1.0, 2.0], [1.0, -1000.0]]), {"a": 0.5, "b": 1.5})
+    assert got == pytest.approx([1 / (1 + math.exp(-3.5)), 0.0], abs=1e-12)
