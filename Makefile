@@ -22,11 +22,13 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Hashes of everything but torch, whose CPU build constraints.txt names.
+# Hashes of everything but torch, whose CPU build constraints.txt names, and of the bench extra, which needs a compiler.
+EXTRAS := cpu onnx evaluate train dev
 lock: $(VENV)/.dev
 	$(PIP) pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \
-		--unsafe-package torch --constraint constraints.txt --all-extras --output-file requirements.lock pyproject.toml
+		--unsafe-package torch --constraint constraints.txt $(EXTRAS:%=--extra %) \
+		--output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) demo-output dist build

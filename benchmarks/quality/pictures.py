@@ -85,7 +85,7 @@ def choose(found: list[Shown], count: int, *, best: bool) -> list[Shown]:
 def row(shown: Shown) -> NDArray[np.uint8]:
     """Four panels side by side, on the part where coarse and refined mask differ most."""
     x0, y0, x1, y1 = _around(shown.masks, 12)
-    coarse, refined, goal = (mask.crop(x0, y0, x1, y1) for mask in shown.masks)
+    coarse, refined = (mask.crop(x0, y0, x1, y1) for mask in shown.masks[:2])
     side = min(max(coarse.shape), 150)
     differs = cv2.blur((coarse ^ refined).astype(np.float32), (side, side))
     cy, cx = np.unravel_index(int(differs.argmax()), differs.shape)
