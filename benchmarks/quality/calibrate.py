@@ -269,6 +269,7 @@ def draw(curves: dict[tuple[str, float], dict[tuple[str, str], tuple[float, floa
                 panel.plot(*chosen, marker="*", markersize=14, color=f"C{number}")
         panel.axvline(3, color="grey", linestyle=":", linewidth=1)
         panel.set_xscale("symlog", linthresh=1)
+        panel.set_xlim(left=-0.1)
         panel.set_xlabel("harmed instances, %")
         panel.set_ylabel("gain of mean IoU, thousandths")
         panel.set_title(f"{weights}: caution 0 (right) to 0.8 (left), star: 0.5")

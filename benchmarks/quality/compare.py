@@ -24,23 +24,19 @@ from baselines import BASELINES, available, refine_file
 from table import SETS, ground_truth, maskmend
 
 from maskmend.models.training.coarse import KINDS
+from maskmend.models.zoo import list_weights
 from maskmend.patcher import Rle
 
-OURS: dict[str, dict[str, Any]] = {
-    "bpr-small": {"weights": "bpr-small"},
-    "bpr-small, flips 2": {"weights": "bpr-small", "flips": 2},
-    "bpr-base": {"weights": "bpr-base"},
-    "bpr-base, flips 4": {"weights": "bpr-base", "flips": 4},
-}
+OURS = {weights.manifest.name: weights for weights in list_weights()}
 COLUMNS = {"mean_iou": "mean IoU", "f1px": "F@1", "f3px": "F@3", "mba": "mBA", "boundary_ap": "boundary AP"}
 
 
-def refine_ours(results: Path, images: Path, annotations: Path, output: Path, options: dict[str, Any]) -> None:
+def refine_ours(results: Path, images: Path, annotations: Path, output: Path, weights: str) -> None:
     """Refine a COCO result list in this process, on one thread, all instances of an image together."""
     from maskmend.models import load_refiner
     from maskmend.service import Engine
 
-    engine = Engine(load_refiner(threads=1, **options))
+    engine = Engine(load_refiner(weights=weights, threads=1))
     names = {image["id"]: image["file_name"] for image in json.loads(annotations.read_text())["images"]}
     records: list[dict[str, Any]] = json.loads(results.read_text())
     by_image: dict[int, list[dict[str, Any]]] = {}
@@ -71,10 +67,10 @@ def measure(name: str, kind: str, truth: Path, images: Path, work: Path, methods
         maskmend("degrade", truth, "--images", images, "--output", coarse, "--kind", kind, "--seed", "3")
     files = []
     for method in methods:
-        file = work / f"{name}-{kind}-{method.replace(', ', '-').replace(' ', '-')}.json"
+        file = work / f"{name}-{kind}-{method}.json"
         if not file.is_file():
             if method in OURS:
-                refine_ours(coarse, images, truth, file, OURS[method])
+                refine_ours(coarse, images, truth, file, method)
             else:
                 refine_file(coarse, images, truth, file, method)
         files.append(file)

@@ -88,12 +88,11 @@ def row(shown: Shown) -> NDArray[np.uint8]:
     coarse, refined = (mask.crop(x0, y0, x1, y1) for mask in shown.masks[:2])
     side = min(max(coarse.shape), 150)
     differs = cv2.blur((coarse ^ refined).astype(np.float32), (side, side))
-    cy, cx = np.unravel_index(int(differs.argmax()), differs.shape)
-    left, top = x0 + int(cx) - side // 2, y0 + int(cy) - side // 2
+    cy, cx = (int(places.mean()) for places in np.nonzero(differs > 0.99 * differs.max()))
     picture = cv2.imread(str(shown.photograph), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    rows = np.clip(np.arange(top, top + side), 0, picture.shape[0] - 1)
-    columns = np.clip(np.arange(left, left + side), 0, picture.shape[1] - 1)
-    plain = cv2.resize(picture[rows[:, None], columns[None]], (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    left = int(np.clip(x0 + cx - side // 2, 0, picture.shape[1] - side))
+    top = int(np.clip(y0 + cy - side // 2, 0, picture.shape[0] - side))
+    plain = cv2.resize(picture[top : top + side, left : left + side], (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     panels = [plain]
     titles = [shown.kind, f"coarse {shown.before:.3f}", f"refined {shown.after:.3f}", "truth"]
     for mask, colour in zip(shown.masks, ((60, 60, 255), (0, 220, 255), (80, 230, 80)), strict=True):

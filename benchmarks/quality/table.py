@@ -26,7 +26,9 @@ SETS = ("composed", "nuclei", "coco-cc", "davis")
 
 def maskmend(*arguments: str | Path) -> None:
     """Run the command line; 0 and 3 are both results."""
-    done = subprocess.run([sys.executable, "-m", "maskmend.clients.cli", *map(str, arguments)], check=False)
+    command = [sys.executable, "-m", "maskmend.clients.cli", *map(str, arguments)]
+    # What it prints is in the files too.
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
     if done.returncode not in (0, 3):
         raise SystemExit(f"maskmend {arguments[0]} ended with {done.returncode}")
 

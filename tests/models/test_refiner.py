@@ -102,7 +102,6 @@ def test_provenance_names_what_decides_the_result(weights: Weights) -> None:
         "runtime": "onnx",
         "runtime_version": "1.0",
         "precision": "fp32",
-        "flips": 1,
     }
     # PyTorch reads the other file.
     runtime = FakeRuntime()
@@ -121,19 +120,3 @@ def test_weights_of_another_refiner_are_refused(weights: Weights, monkeypatch: p
     monkeypatch.setattr("maskmend.models.refiner.resolve_weights", lambda name: other)
     with pytest.raises(WeightsError, match="sharpmask"):
         load_refiner("bpr")
-
-
-@pytest.mark.parametrize("flips", [2, 4])
-def test_flips_make_the_result_turn_with_the_patch(flips: int) -> None:
-    patches = np.random.default_rng(1).standard_normal((2, 4, SIDE, SIDE)).astype(np.float32)
-    plain, flipped = load_refiner(threads=1), load_refiner(threads=1, flips=flips)
-    found = flipped.forward(patches)
-    turned = flipped.forward(np.ascontiguousarray(patches[..., ::-1]))
-    assert np.abs(found - turned[..., ::-1]).max() < 1e-6
-    assert np.abs(found - plain.forward(patches)).max() > 1e-4
-    assert flipped.provenance["flips"] == flips
-
-
-def test_other_numbers_of_flips_are_refused(weights: Weights) -> None:
-    with pytest.raises(OptionError, match="1, 2 or 4"):
-        BprRefiner(weights, FakeRuntime(), flips=3)

@@ -18,7 +18,7 @@ import pytest
 from maskmend.models import load_refiner
 from maskmend.models.runtimes import RUNTIMES, choose_runtime, create_runtime
 from maskmend.models.runtimes.pool import MICRO_BATCH, micro_batches
-from maskmend.models.zoo import SHIPPED, Weights, resolve_weights
+from maskmend.models.zoo import SHIPPED, Weights, list_weights, resolve_weights
 from maskmend.patcher.errors import OptionError, RuntimeUnavailableError, WeightsError
 
 MODULES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
@@ -73,7 +73,7 @@ def hrnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     )
 
 
-@pytest.fixture(params=["bpr-small", "bpr-base", "hrnet"])
+@pytest.fixture(params=[*(shipped.manifest.name for shipped in list_weights()), "hrnet"])
 def weights(request: pytest.FixtureRequest) -> Weights:
     if request.param == "hrnet":
         found: Weights = request.getfixturevalue("hrnet_weights")

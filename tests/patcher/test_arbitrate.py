@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from maskmend.patcher import Rle
 from maskmend.patcher.arbitrate import arbitrate
@@ -22,6 +23,10 @@ def plain(coarse: list[np.ndarray], refined: list[np.ndarray], confidence: list[
                     continue
                 a_wins = had_a if had_a != had_b else confidence[a] >= confidence[b]
                 out[b if a_wins else a][y, x] = False
+    for n, mask in enumerate(out):
+        if not np.array_equal(mask, refined[n]):
+            labels, _ = ndimage.label(mask, np.ones((3, 3)))
+            out[n] = mask & np.isin(labels, np.unique(labels[coarse[n] & mask]))
     return out
 
 

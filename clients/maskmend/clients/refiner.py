@@ -31,7 +31,6 @@ class Refiner:
         runtime: `auto`, `openvino`, `onnx` or `torch`.
         precision: `fp32`, or `bf16` with openvino.
         nms: overlap of patches, 0.15 (fewest) to 0.55 (best quality).
-        flips: look at each patch 1, 2 or 4 times, turned over: better, and as many times slower.
         passes: refine again where the edge moved far, 1 to 5 times in all.
         guard: keep masks that are already right, and doubtful changes out.
         caution: 0 to 1, how likely an improvement must be for the guard to let it through.
@@ -56,7 +55,6 @@ class Refiner:
         runtime: str = "auto",
         precision: str = "fp32",
         nms: float = 0.25,
-        flips: int = 1,
         passes: int = 3,
         guard: bool = True,
         caution: float = CAUTION,
@@ -67,9 +65,7 @@ class Refiner:
         threads: int | None = None,
         exif: Exif = "apply",
     ) -> None:
-        network = load_refiner(
-            refiner, weights=weights, runtime=runtime, precision=precision, threads=threads, flips=flips
-        )
+        network = load_refiner(refiner, weights=weights, runtime=runtime, precision=precision, threads=threads)
         self._engine = Engine(
             network,
             nms=nms,

@@ -12,8 +12,6 @@ from maskmend.models.zoo import DEFAULT_WEIGHTS, Weights, resolve_weights
 from maskmend.patcher.errors import OptionError, WeightsError
 
 REFINERS = ("bpr",)
-FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 2: ((), (-1,)), 4: ((), (-1,), (-2,), (-2, -1))}
-"""Axes that a patch is turned over along, one entry for each time it is looked at."""
 
 
 class BprRefiner:
@@ -24,21 +22,9 @@ class BprRefiner:
         input_size: side of the network's input, in px.
         padding: context around a patch, in image px.
         provenance: what made the masks: weights and their SHA-256, runtime, its version, precision computed in.
-
-    Args:
-        weights: of a `bpr` network.
-        runtime: to run them on.
-        flips: how often a patch is looked at, turned over each time: 1, 2 or 4. The probabilities are averaged.
-
-    Raises:
-        OptionError: `flips` is another number.
-        WeightsError: the network cannot be used.
     """
 
-    def __init__(self, weights: Weights, runtime: Runtime, *, flips: int = 1) -> None:
-        if flips not in FLIPS:
-            raise OptionError(f"flips is {flips}; use 1, 2 or 4", field="flips")
-        self._flips = FLIPS[flips]
+    def __init__(self, weights: Weights, runtime: Runtime) -> None:
         manifest = weights.manifest
         self.patch, self.input_size, self.padding = manifest.patch, manifest.input_size, manifest.padding
         self.provenance: dict[str, str | int | float] = {
@@ -48,7 +34,6 @@ class BprRefiner:
             "runtime": runtime.name,
             "runtime_version": runtime.version,
             "precision": runtime.precision,
-            "flips": flips,
         }
         self._runtime = runtime
         self._check()
@@ -69,11 +54,7 @@ class BprRefiner:
             )
         if not len(patches):
             return np.zeros((0, self.patch, self.patch), np.float32)
-        total = np.zeros((len(patches), self.patch, self.patch), np.float32)
-        for axes in self._flips:
-            turned = np.ascontiguousarray(np.flip(patches, axes)) if axes else patches
-            total += np.flip(sigmoid(self._runtime.run(turned)), axes)
-        return total / np.float32(len(self._flips))
+        return sigmoid(self._runtime.run(patches))
 
     def _check(self) -> None:
         """Run one fixed patch: damaged weights show before the first image, not in it."""
@@ -108,7 +89,6 @@ def load_refiner(
     runtime: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
-    flips: int = 1,
 ) -> BprRefiner:
     """Load a refiner.
 
@@ -118,10 +98,9 @@ def load_refiner(
         runtime: `auto`, `openvino`, `onnx` or `torch`.
         precision: `fp32`, or `bf16` as a hint to OpenVINO; see `create_runtime`.
         threads: of the network; None takes the cores there are. The result does not depend on it.
-        flips: how often each patch is looked at, turned over: 1, 2 or 4. Costs as many times as much.
 
     Raises:
-        OptionError: an unknown name, fewer than one thread, or another number of flips.
+        OptionError: an unknown name, or fewer than one thread.
         RuntimeUnavailableError: the runtime is not installed.
         WeightsError: the weights are missing, damaged or of another refiner.
     """
@@ -132,4 +111,4 @@ def load_refiner(
         raise WeightsError(
             f"weights {found.manifest.name} serve {found.manifest.refiner}, not {refiner}", field="weights"
         )
-    return BprRefiner(found, create_runtime(runtime, found, precision=precision, threads=threads), flips=flips)
+    return BprRefiner(found, create_runtime(runtime, found, precision=precision, threads=threads))

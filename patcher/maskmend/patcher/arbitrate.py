@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from maskmend.patcher.errors import OptionError
 from maskmend.patcher.rle import Rle
+from maskmend.patcher.topology import connected_to
 
 
 def arbitrate(coarse: Sequence[Rle], refined: Sequence[Rle], confidence: Sequence[float]) -> list[Rle]:
     """Settle which of two refined masks keeps a pixel that both have and their coarse masks did not both have.
 
     The instance whose coarse mask had the pixel keeps it. If neither had, the more confident one does, and of two equally
-    confident ones the first. No instance loses a pixel of its own coarse mask by this.
+    confident ones the first. What is left apart from the object by that goes too. No instance loses a pixel of its own
+    coarse mask.
 
     Args:
         coarse: the masks as they came, all of one image.
@@ -47,7 +49,7 @@ def arbitrate(coarse: Sequence[Rle], refined: Sequence[Rle], confidence: Sequenc
         a_first = confidence[a] >= confidence[b]
         lost.setdefault(a, []).append((x0, y0, both & ~had_a & (had_b | (not a_first))))
         lost.setdefault(b, []).append((x0, y0, both & ~had_b & (had_a | a_first)))
-    return [_without(mask, lost[n]) if n in lost else mask for n, mask in enumerate(refined)]
+    return [_without(mask, lost[n], coarse[n]) if n in lost else mask for n, mask in enumerate(refined)]
 
 
 def _touching(boxes: NDArray[np.int64], changed: Sequence[bool]) -> Iterator[tuple[int, int]]:
@@ -62,11 +64,12 @@ def _touching(boxes: NDArray[np.int64], changed: Sequence[bool]) -> Iterator[tup
                 yield int(min(n, m)), int(max(n, m))
 
 
-def _without(mask: Rle, lost: list[tuple[int, int, NDArray[np.bool_]]]) -> Rle:
+def _without(mask: Rle, lost: list[tuple[int, int, NDArray[np.bool_]]], coarse: Rle) -> Rle:
     if not any(part.any() for _, _, part in lost):
         return mask
     x, y, width, height = mask.bbox
     kept = mask.crop(x, y, x + width, y + height)
     for x0, y0, part in lost:
         kept[y0 - y : y0 - y + part.shape[0], x0 - x : x0 - x + part.shape[1]][part] = 0
-    return Rle.from_crop(kept, mask.height, mask.width, x, y)
+    joined = connected_to(kept, coarse.crop(x, y, x + width, y + height))
+    return Rle.from_crop(joined, mask.height, mask.width, x, y)

@@ -32,6 +32,15 @@ def tidy(after: Pixels, before: Pixels, distance: NDArray[np.float32]) -> Pixels
     return without_pinholes(without_fragments(without_cuts(after, before, distance), before), before)
 
 
+def connected_to(mask: Pixels, core: Pixels) -> Pixels:
+    """The connected parts (8-neighbours) of a mask that share a pixel with `core`."""
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    kept = np.zeros(count, bool)
+    kept[labels[core > 0]] = True
+    kept[0] = False
+    return np.asarray(kept[labels], np.uint8)
+
+
 def without_fragments(after: Pixels, before: Pixels) -> Pixels:
     """Drop connected parts (8-neighbours) that share no pixel with the coarse mask, and new specks cut off from it."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(after, connectivity=8)

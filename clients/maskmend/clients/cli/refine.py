@@ -58,9 +58,6 @@ def refine(
     runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx or torch."),
     precision: str = typer.Option("fp32", "--precision", help="fp32, or bf16 with openvino."),
     nms: float = typer.Option(0.25, "--nms", help="Overlap of patches: 0.15 fewest, 0.55 best quality."),
-    flips: int = typer.Option(
-        1, "--flips", help="Look at each patch 1, 2 or 4 times, turned over: better, and as many times slower."
-    ),
     passes: int = typer.Option(3, "--passes", help="Refine again where the edge moved far, 1 to 5 times in all."),
     guard: bool = typer.Option(
         True, "--guard/--no-guard", help="Keep masks that are already right, and doubtful changes out."
@@ -114,9 +111,7 @@ def refine(
         raise OptionError(f"--threads is {threads}; use 1 or more", field="threads")
     if exif not in ("apply", "ignore"):
         raise OptionError(f"--exif is {exif!r}; use apply or ignore", field="exif")
-    network = load_refiner(
-        refiner, weights=weights, runtime=runtime, precision=precision, threads=threads, flips=flips
-    )
+    network = load_refiner(refiner, weights=weights, runtime=runtime, precision=precision, threads=threads)
     local = Engine(
         network,
         nms=nms,

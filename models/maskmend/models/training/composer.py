@@ -56,7 +56,9 @@ def compose(sources: Sources, rng: np.random.Generator, *, size: tuple[int, int]
     Returns:
         The scene; masks hold only objects of which at least 80 px are visible.
     """
-    height, width = size if size is not None else (int(side) for side in np.exp(rng.uniform(np.log(288), np.log(720), 2)))
+    height, width = (
+        size if size is not None else (int(side) for side in np.exp(rng.uniform(np.log(288), np.log(720), 2)))
+    )
     canvas = _background(sources, height, width, rng)
     backdrop = canvas.copy()
     masks: list[NDArray[np.bool_]] = []
