@@ -10,7 +10,6 @@ is not repeated; `--names` picks a few, so that two can run side by side.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from maskmend.models.training.train import CONFIGS
+from maskmend.models.training.train import CONFIGS, read_curves
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "bpr-small": {},
@@ -47,14 +46,6 @@ def configuration(name: str) -> dict[str, Any]:
     return {**base, **values, "name": slug, "steps": 1_000_000, "validate_every": 50, "checkpoint_every": 50}
 
 
-def rows(folder: Path) -> list[dict[str, float]]:
-    file = folder / "curves.csv"
-    if not file.is_file():
-        return []
-    with file.open(newline="") as source:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(source)]
-
-
 def train(name: str, data: Path, work: Path, seconds: float) -> None:
     """Train until the budget is spent."""
     settings = configuration(name)
@@ -67,7 +58,7 @@ def train(name: str, data: Path, work: Path, seconds: float) -> None:
     file.write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "maskmend.clients.cli", "train", "--config", str(file), "--data", str(data)]
     process = subprocess.Popen([*command, "--output", str(folder)])
-    while process.poll() is None and not (rows(folder) and rows(folder)[-1]["cpu_seconds"] >= seconds):
+    while process.poll() is None and not (read_curves(folder) and read_curves(folder)[-1]["cpu_seconds"] >= seconds):
         time.sleep(5)
     process.send_signal(signal.SIGTERM)
     process.wait()
@@ -148,7 +139,7 @@ def report(names: list[str], work: Path, seconds: float) -> None:
     print("| --- " * (6 + len(KINDS)) + "|")
     for number, name in enumerate(names):
         settings = configuration(name)
-        found = rows(work / settings["name"])
+        found = read_curves(work / settings["name"])
         row = min(found, key=lambda r: abs(r["cpu_seconds"] - seconds))
         cost, gmac, parameters = milliseconds(settings, work)
         after = [row[f"{kind}_refined"] for kind in KINDS]
