@@ -83,7 +83,7 @@ def gather(
     window: NDArray[np.float32],
     x0: int,
     y0: int,
-    sums: NDArray[np.float64],
+    sums: NDArray[np.float32],
 ) -> None:
     """Add up, over a region that begins at (x0, y0), weight, weighted value and weighted square into sums [3, h, w]."""
     height, width = sums.shape[1], sums.shape[2]
@@ -92,8 +92,8 @@ def gather(
         bx, by = whole(boxes[n, 0]) - x0, whole(boxes[n, 1]) - y0
         for r in range(max(by, 0), min(by + side, height)):
             for c in range(max(bx, 0), min(bx + side, width)):
-                w = np.float64(window[r - by, c - bx])
-                p = np.float64(probabilities[n, r - by, c - bx])
+                w = window[r - by, c - bx]
+                p = probabilities[n, r - by, c - bx]
                 sums[0, r, c] += w
                 sums[1, r, c] += w * p
                 sums[2, r, c] += w * p * p

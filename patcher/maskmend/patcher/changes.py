@@ -79,11 +79,14 @@ def find_changes(
 
 def edge_strength(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Grey levels per px across the image's edges, of the strongest channel, float32 [h, w] of RGB uint8 [h, w, 3]."""
-    smooth = cv2.GaussianBlur(image, (3, 3), 0)
-    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8)
-    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
-    red, green, blue = cv2.split(across * across + down * down)
-    return np.asarray(np.sqrt(cv2.max(cv2.max(red, green), blue)), np.float32)
+    strongest = np.zeros(image.shape[:2], np.float32)
+    # Channel by channel: a large object's region is held once in float32, not six times.
+    for channel in cv2.split(image):
+        smooth = cv2.GaussianBlur(channel, (3, 3), 0)
+        across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8)
+        down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
+        cv2.max(strongest, cv2.magnitude(across, down, across), strongest)
+    return strongest
 
 
 def _means(found: NDArray[np.int32], values: NDArray[np.float64], count: int) -> NDArray[np.float64]:

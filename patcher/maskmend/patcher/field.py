@@ -59,10 +59,12 @@ def probability_field(
         region: (x0, y0, x1, y1) in px.
     """
     x0, y0, x1, y1 = region
-    sums = np.zeros((3, y1 - y0, x1 - x0), np.float64)
+    sums = np.zeros((3, y1 - y0, x1 - x0), np.float32)
     _blend.gather(boxes, probabilities, window(probabilities.shape[-1]), x0, y0, sums)
     weight, total, square = sums
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = total / weight
-        spread = np.sqrt(np.maximum(square / weight - mean * mean, 0.0))
-    return ProbabilityField(x0, y0, mean.astype(np.float32), spread.astype(np.float32))
+        mean = np.divide(total, weight, out=total)
+        spread = np.divide(square, weight, out=square)
+        spread -= mean * mean
+        np.sqrt(np.maximum(spread, 0.0, out=spread), out=spread)
+    return ProbabilityField(x0, y0, mean, spread)
