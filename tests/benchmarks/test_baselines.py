@@ -37,7 +37,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
     return np.clip(image, 0, 255).astype(np.uint8), truth
 
 
-@pytest.mark.parametrize("name", ["grabcut", "densecrf", "guided", "geodesic"])
+@pytest.mark.parametrize("name", ["grabcut", "densecrf", "guided", "geodesic", "walker"])
 def test_those_that_look_at_the_image_find_its_edge(baselines: ModuleType, name: str) -> None:
     if not baselines.available(name):
         pytest.skip(f"{baselines.NEEDS[name]} is not installed (the bench extra)")
@@ -61,11 +61,63 @@ def test_smoothing_removes_specks(baselines: ModuleType, name: str) -> None:
     assert iou(refined, truth) > 0.98
 
 
-@pytest.mark.parametrize("name", ["grabcut", "guided", "smooth", "morph"])
-def test_masks_with_nothing_to_refine_come_back(baselines: ModuleType, name: str) -> None:
+NAMES = ["grabcut", "densecrf", "guided", "geodesic", "walker", "smooth", "morph"]
+
+
+def usable(baselines: ModuleType, name: str) -> str:
+    if not baselines.available(name):
+        pytest.skip(f"{baselines.NEEDS[name]} is not installed (the bench extra)")
+    return name
+
+
+def test_all_are_tested(baselines: ModuleType) -> None:
+    assert sorted(baselines.BASELINES) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mask_of_the_same_frame_comes_back_the_same_each_time(baselines: ModuleType, name: str) -> None:
+    method = baselines.BASELINES[usable(baselines, name)]
     image, truth = scene()
-    for mask in (np.zeros_like(truth), np.ones_like(truth)):
+    given = cv2.dilate(truth, np.ones((9, 9), np.uint8)) > 0
+    kept = given.copy()
+    found = method(image, given)
+    assert found.dtype == np.bool_
+    assert found.shape == given.shape
+    assert np.array_equal(given, kept)
+    assert np.array_equal(found, method(image, given))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_masks_with_nothing_to_refine_come_back(baselines: ModuleType, name: str) -> None:
+    method = baselines.BASELINES[usable(baselines, name)]
+    image, truth = scene()
+    speck = np.zeros(truth.shape, np.bool_)
+    speck[50, 60:62] = True
+    for mask in (np.zeros(truth.shape, np.bool_), np.ones(truth.shape, np.bool_), speck, ~speck):
+        assert np.array_equal(method(image, mask), mask)
         assert baselines.refine(image, Rle.from_dense(mask), name)[0] == Rle.from_dense(mask)
-    speck = np.zeros_like(truth)
-    speck[50, 60] = 1
-    assert baselines.refine(image, Rle.from_dense(speck), name)[0].area > 0
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("side", [1, 2, 3, 6, 12])
+def test_small_and_thin_objects_never_raise(baselines: ModuleType, name: str, side: int) -> None:
+    method = baselines.BASELINES[usable(baselines, name)]
+    image, truth = scene()
+    for box in (np.s_[40 : 40 + side, 60 : 60 + side], np.s_[:, :side], np.s_[:side]):
+        mask = np.zeros(truth.shape, np.bool_)
+        mask[box] = True
+        assert method(image, mask).any()
+        assert method(np.zeros_like(image), mask).any()
+
+
+def test_a_method_that_fails_says_so_and_keeps_the_mask(baselines: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "BASELINES", {})
+
+    @baselines.baseline
+    def broken(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        raise ValueError("no answer")
+
+    image, truth = scene()
+    with pytest.warns(RuntimeWarning, match="broken failed, mask kept: no answer"):
+        assert np.array_equal(broken(image, truth > 0), truth > 0)
