@@ -59,7 +59,6 @@ def refine_ours(results: Path, images: Path, annotations: Path, output: Path, we
         picture = read_image(images / names[image_id])
         masks = [Rle.from_coco(record["segmentation"]) for record in group]
         if number == 0:
-            # All of them: arbitration is compiled only where two instances meet.
             engine.refine_image(picture, masks)
         began = time.perf_counter()
         refined = engine.refine_image(picture, masks)

@@ -43,6 +43,7 @@ def configuration(name: str) -> dict[str, Any]:
     values = dict(NETWORKS[name])
     base = yaml.safe_load((CONFIGS / f"{values.pop('_base', 'bpr-small')}.yaml").read_text())
     slug = name.lower().replace(" ", "-")
+    values |= {"grow": None, "threads": 1}
     return {**base, **values, "name": slug, "steps": 1_000_000, "validate_every": 50, "checkpoint_every": 50}
 
 

@@ -163,3 +163,11 @@ def test_something_else_than_a_state_dict_is_refused(tmp_path: Path) -> None:
 def test_a_name_cannot_leave_the_folder(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="name"):
         import_checkpoint(tmp_path / "x.pth", tmp_path, "../x")
+
+
+def test_a_network_of_ours_with_official_names_is_not_taken_for_an_official_one(tmp_path: Path) -> None:
+    from maskmend.models.architectures import build_network
+
+    torch.save({"state_dict": build_network("hrnet_w12_slim").state_dict()}, tmp_path / "slim.pth")
+    with pytest.raises(WeightsError, match="neither BPR's HRNet"):
+        import_checkpoint(tmp_path / "slim.pth", tmp_path / "out", "slim")

@@ -19,6 +19,8 @@ from maskmend.models.hrnet import CONFIGS
 from maskmend.models.zoo import Weights, check_name, sha256
 from maskmend.patcher.errors import WeightsError
 
+OFFICIAL = ("hrnet_w18_small", "hrnet_w48")
+"""Networks that BPR's authors published weights of."""
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]{1,80})")
 
 
@@ -94,8 +96,8 @@ def _state(path: Path) -> dict[str, Tensor]:
 def _architecture(state: dict[str, Tensor]) -> str:
     weight = state.get("decode_head.conv_seg.weight")
     if weight is not None and weight.ndim == 4 and "backbone.conv_mask.weight" in state:
-        for name, config in CONFIGS.items():
-            if weight.shape[1] == sum(config.channels):
+        for name in OFFICIAL:
+            if weight.shape[1] == sum(CONFIGS[name].channels):
                 return name
     raise WeightsError(
         "the checkpoint is neither BPR's HRNet W18-Small nor W48: decode_head.conv_seg and backbone.conv_mask must be "

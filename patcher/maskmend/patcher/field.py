@@ -18,14 +18,10 @@ class ProbabilityField:
     """Foreground probability of a region, from all patches that cover it.
 
     Attributes:
-        x0: first column of the region in the image.
-        y0: first row.
         mean: float32 [h, w], mean of the patches, weighted by `window`; NaN where no patch lies.
         spread: float32 [h, w], standard deviation between patches, 0 where only one lies; NaN where none does.
     """
 
-    x0: int
-    y0: int
     mean: NDArray[np.float32]
     spread: NDArray[np.float32]
 
@@ -67,4 +63,4 @@ def probability_field(
         spread = np.divide(square, weight, out=square)
         spread -= mean * mean
         np.sqrt(np.maximum(spread, 0.0, out=spread), out=spread)
-    return ProbabilityField(x0, y0, mean, spread)
+    return ProbabilityField(mean, spread)

@@ -16,7 +16,7 @@ class TrainingConfig(BaseModel):
     `composed`, `exact` and `kinds` are explained by `patches.PatchMix`; `reuse` is how often a patch is drawn, each time
     turned, flipped and recoloured anew, before it leaves the pool of `pool` patches. `padding` is context around a patch in
     px; `input_size` covers it. The learning rate stays at its height until the last `decay` of the steps, so that a run can
-    be prolonged.
+    be prolonged. `grow` names trained weights of a narrower network that this one begins as.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,6 +24,7 @@ class TrainingConfig(BaseModel):
     name: str
     architecture: str
     arguments: dict[str, Any] = Field(default_factory=dict)
+    grow: str | None = None
     input_size: int = Field(default=64, ge=32, le=512)
     padding: int = Field(default=0, ge=0, le=64)
     steps: int = Field(ge=1)

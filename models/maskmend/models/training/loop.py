@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from maskmend.models.architectures import build_network
 from maskmend.models.export import MarginNetwork
 from maskmend.models.training.config import TrainingConfig
+from maskmend.models.training.grow import grow
 from maskmend.models.training.patches import PATCH, UNSURE, Patches, PatchMix, scene_patches, stream
 from maskmend.models.training.sources import Sources
 from maskmend.patcher.errors import WeightsError
@@ -197,7 +198,10 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        self.network = build_network(config.architecture, **config.arguments).to(memory_format=torch.channels_last)
+        self.network = build_network(config.architecture, **config.arguments)
+        if config.grow is not None:
+            grow(self.network, config.grow)
+        self.network = self.network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()
         self.logits = MarginNetwork(self.network, PATCH, config.padding)
         self.optimiser = torch.optim.AdamW(
