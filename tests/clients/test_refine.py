@@ -123,7 +123,7 @@ def test_a_rotated_photograph_names_the_option(run: Run, job: SmallJob, tmp_path
     job.coarse.write_text(json.dumps(records))
     done = refine(run, job, tmp_path / "out.json")
     assert done.returncode == 3
-    assert "--exif" in (tmp_path / "out.json.errors.jsonl").read_text()
+    assert "--exif-policy" in (tmp_path / "out.json.errors.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_unusable_input_writes_nothing(run: Run, job: SmallJob, tmp_path: Path, 
         (["--weights", "nothing"], "weights"),
         (["--nms", "3"], "nms"),
         (["--threads", "0"], "threads"),
-        (["--exif", "perhaps"], "exif"),
+        (["--exif-policy", "perhaps"], "exif_policy"),
         (["--engine", "ray"], "engine"),
         (["--server", "http://localhost:1"], "server"),
         (["--annotations", "missing.json"], "missing.json"),

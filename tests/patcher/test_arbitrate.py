@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from maskmend.patcher import Rle
-from maskmend.patcher.arbitrate import arbitrate
+from maskmend.patcher.arbitrate import arbitrate, companies
 from maskmend.patcher.errors import OptionError
 
 
@@ -79,3 +79,22 @@ def test_lengths_must_agree() -> None:
     mask = Rle.from_dense(np.ones((2, 2), bool))
     with pytest.raises(OptionError, match="as many of each"):
         arbitrate([mask], [mask, mask], [0.5])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 12), st.integers(1, 12)), max_size=9),
+    st.integers(0, 6),
+)
+def test_companies_are_those_linked_by_boxes_that_overlap_once_grown(
+    boxes: list[tuple[int, int, int, int]], reach: int
+) -> None:
+    linked = {n: {n} for n in range(len(boxes))}
+    for a, (ax, ay, aw, ah) in enumerate(boxes):
+        for b, (bx, by, bw, bh) in enumerate(boxes):
+            apart_x = ax + aw + reach <= bx - reach or bx + bw + reach <= ax - reach
+            apart_y = ay + ah + reach <= by - reach or by + bh + reach <= ay - reach
+            if not apart_x and not apart_y:
+                linked[a].add(b)
+    for _ in boxes:
+        linked = {n: set().union(*(linked[m] for m in known)) for n, known in linked.items()}
+    assert companies(boxes, reach) == [sorted(linked[n]) for n in range(len(boxes))]

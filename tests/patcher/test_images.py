@@ -27,7 +27,7 @@ def encoded(suffix: str, image: np.ndarray | None = None) -> bytes:
 
 def with_orientation(jpeg: bytes, orientation: int) -> bytes:
     tiff = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHH", 1, 0x0112, 3, 1, orientation, 0) + b"\0\0\0\0"
-    segment = b"Exif\0\0" + tiff
+    segment = b"ExifPolicy\0\0" + tiff
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
 
 
@@ -70,7 +70,7 @@ def test_deep_grey_and_transparent_pngs_become_rgb(image: np.ndarray) -> None:
 def test_exif_rotation_is_applied_or_ignored() -> None:
     data = with_orientation(encoded(".jpg"), 6)
     assert load_image(data).shape == (60, 40, 3)
-    assert load_image(data, exif="ignore").shape == (40, 60, 3)
+    assert load_image(data, exif_policy="ignore").shape == (40, 60, 3)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
@@ -114,5 +114,5 @@ def test_wrong_sources_are_named(tmp_path: Path) -> None:
         load_image(5)
     with pytest.raises(ImageError, match="float64"):
         load_image(np.zeros((4, 4, 3)))
-    with pytest.raises(ImageError, match="exif"):
-        load_image(picture(), exif="rotate")  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="exif_policy"):
+        load_image(picture(), exif_policy="rotate")  # type: ignore[arg-type]

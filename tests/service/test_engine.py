@@ -8,7 +8,7 @@ from maskmend.patcher import Rle, boundary_boxes, extract_patches, reassemble
 from maskmend.patcher.errors import ImageError, MaskError, OptionError
 from maskmend.patcher.field import fade
 from maskmend.patcher.guard import ALREADY_RIGHT, changed_pixels
-from maskmend.service import Engine
+from maskmend.service import Engine, EngineOptions
 from maskmend.service.engine import EMPTY_MASK, FULL_MASK
 
 
@@ -56,7 +56,7 @@ def real_case(count: int = 6) -> tuple[np.ndarray, list[Rle]]:
 
 def test_an_oracle_repairs_the_mask_through_the_whole_pipeline() -> None:
     image, truth, coarse = scene()
-    engine = Engine(OracleRefiner(truth), nms=0.55)
+    engine = Engine(OracleRefiner(truth), EngineOptions(nms=0.55))
     (result,) = engine.refine_image(image, [Rle.from_dense(coarse)])
     refined = result.mask.to_dense()
     assert (refined & truth).sum() / (refined | truth).sum() > 0.995
@@ -75,7 +75,7 @@ def test_other_input_sizes_and_context_find_the_same_mask(size: int, padding: in
 def test_it_is_boxes_crops_network_and_reassembly() -> None:
     image, masks = real_case(3)
     refiner = load_refiner(threads=1)
-    results = Engine(refiner, guard=False, passes=1, arbitrate=False).refine_image(image, masks)
+    results = Engine(refiner, EngineOptions(guard=False, passes=1, arbitrate=False)).refine_image(image, masks)
     for mask, result in zip(masks, results, strict=True):
         boxes = boundary_boxes(mask)
         patches = extract_patches(image, mask, boxes, size=refiner.input_size, padding=refiner.padding)
@@ -91,7 +91,7 @@ def test_batch_size_order_and_company_do_not_change_a_mask() -> None:
     for batch_size in (1, 7, 500):
         assert [r.mask for r in Engine(refiner, batch_size=batch_size).refine_image(image, masks)] == wanted
     assert [r.mask for r in Engine(refiner).refine_image(image, masks[::-1])] == wanted[::-1]
-    alone = Engine(refiner, arbitrate=False)
+    alone = Engine(refiner, EngineOptions(arbitrate=False))
     wanted = [r.mask for r in alone.refine_image(image, masks)]
     assert [alone.refine_image(image, [mask])[0].mask for mask in masks] == wanted
 
@@ -103,7 +103,9 @@ def test_neighbours_never_take_the_same_pixel() -> None:
     image[..., 0] = np.where(truth, 250, 5)
     left, right = truth & (columns < 108), truth & (columns > 112)
     coarse = [Rle.from_dense(np.asarray(mask)) for mask in (left, right)]
-    free, settled = (Engine(OracleRefiner(truth), arbitrate=on).refine_image(image, coarse) for on in (False, True))
+    free, settled = (
+        Engine(OracleRefiner(truth), EngineOptions(arbitrate=on)).refine_image(image, coarse) for on in (False, True)
+    )
     shared = free[0].mask.to_dense() & free[1].mask.to_dense()
     assert shared.any(), "both should want the gap between them"
     assert not (settled[0].mask.to_dense() & settled[1].mask.to_dense()).any()
@@ -150,7 +152,7 @@ def test_images_smaller_than_a_patch_work(shape: tuple[int, int]) -> None:
 def test_a_second_pass_goes_on_from_the_first() -> None:
     image, truth, coarse = scene()
     refiner = OracleRefiner(truth)
-    (result,) = Engine(refiner, passes=2).refine_image(image, [Rle.from_dense(coarse)])
+    (result,) = Engine(refiner, EngineOptions(passes=2)).refine_image(image, [Rle.from_dense(coarse)])
     assert len(refiner.calls) >= 2
     refined = result.mask.to_dense()
     assert (refined & truth).sum() / (refined | truth).sum() > 0.99
@@ -168,13 +170,40 @@ def test_stage_times_add_up() -> None:
 def test_wrong_inputs_are_named() -> None:
     image, truth, _ = scene()
     engine = Engine(OracleRefiner(truth))
-    with pytest.raises(MaskError, match=r"masks\[1\].*exif"):
+    with pytest.raises(MaskError, match=r"masks\[1\].*exif_policy"):
         engine.refine_image(image, [Rle.from_dense(truth), Rle.from_dense(truth.T)])
     with pytest.raises(ImageError, match="float64"):
         engine.refine_image(image.astype(np.float64), [])
-    for options in ({"nms": 1.5}, {"passes": 0}, {"batch_size": 0}):
+    for options in ({"nms": 1.5}, {"passes": 0}, {"caution": -0.1}, {"reach": -1}):
         with pytest.raises(OptionError, match=next(iter(options))):
-            Engine(OracleRefiner(truth), **options)
+            EngineOptions(**options)
+    with pytest.raises(OptionError, match="batch_size"):
+        Engine(OracleRefiner(truth), batch_size=0)
+
+
+def test_results_come_as_soon_as_no_other_instance_can_change_them() -> None:
+    image, masks = real_case(8)
+    wanted = Engine(load_refiner(threads=1)).refine_image(image, masks)
+    engine = Engine(load_refiner(threads=1))
+    found = list(engine.refine_each(image, masks))
+    assert sorted(n for n, _ in found) == list(range(8))
+    assert all(result == wanted[n] for n, result in found)
+
+
+def test_an_instance_far_from_the_others_does_not_wait_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = np.zeros((100, 900), bool)
+    for x in (40, 60, 700):
+        truth[20:80, x : x + 60] = True
+    image = np.zeros((*truth.shape, 3), np.uint8)
+    image[..., 0] = np.where(truth, 250, 5)
+    coarse = []
+    for x in (40, 700, 60):
+        mask = np.zeros_like(truth)
+        mask[22:78, x + 2 : x + 58] = True
+        coarse.append(Rle.from_dense(mask))
+    monkeypatch.setattr("maskmend.service.engine.GROUP", 1)
+    order = [n for n, _ in Engine(OracleRefiner(truth)).refine_each(image, coarse)]
+    assert order == [1, 0, 2]
 
 
 def test_changed_pixels_counts_on_runs() -> None:

@@ -13,7 +13,7 @@ from maskmend.clients.coco import CocoFile, ImageFolder, Record, photographs, re
 from maskmend.clients.journal import Journal
 from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.errors import ImageError, JobError, MaskError, MaskmendError
-from maskmend.patcher.images import Exif, load_image
+from maskmend.patcher.images import ExifPolicy, load_image
 from maskmend.service import Engine, InstanceResult
 
 Progress = Callable[[int, int], None]
@@ -51,7 +51,7 @@ def run_job(
     engine: Engine,
     *,
     annotations: Path | None = None,
-    exif: Exif = "apply",
+    exif_policy: ExifPolicy = "apply",
     resume: bool = False,
     progress: Progress | None = None,
 ) -> JobSummary:
@@ -63,7 +63,7 @@ def run_job(
         output: where the refined file goes; `OUTPUT.errors.jsonl` beside it when some records could not be refined.
         engine: see `Engine`.
         annotations: COCO file whose `images` name the photographs of a result list.
-        exif: whether EXIF rotation is applied; the masks must be of the size that results.
+        exif_policy: whether EXIF rotation is applied; the masks must be of the size that results.
         resume: go on with the journal of a job that was interrupted.
         progress: called after each image.
 
@@ -75,14 +75,14 @@ def run_job(
     """
     coco, source_hash = _open(results, images, output)
     folder = photographs(images, coco, annotations)
-    fingerprint = {"input": source_hash, "exif": exif, **engine.provenance}
+    fingerprint = {"input": source_hash, "exif_policy": exif_policy, **engine.provenance}
     summary = JobSummary(records=len(coco.records))
     done = 0
     with Journal(_beside(output, ".partial.jsonl"), fingerprint, resume=resume) as journal:
         for image_id, numbers in coco.by_image():
             entry = journal.done.get(image_id)
             if entry is None:
-                entry = {"image_id": image_id, "records": _refine_image(coco, numbers, folder, engine, exif)}
+                entry = {"image_id": image_id, "records": _refine_image(coco, numbers, folder, engine, exif_policy)}
                 journal.append(entry)
             _take(coco, entry["records"], summary)
             done += len(numbers)
@@ -106,7 +106,9 @@ def _open(results: Path, images: Path, output: Path) -> tuple[CocoFile, str]:
     return coco, hashlib.sha256(results.read_bytes()).hexdigest()
 
 
-def _refine_image(coco: CocoFile, numbers: list[int], folder: ImageFolder, engine: Engine, exif: Exif) -> list[Record]:
+def _refine_image(
+    coco: CocoFile, numbers: list[int], folder: ImageFolder, engine: Engine, exif_policy: ExifPolicy
+) -> list[Record]:
     """One journal entry per record of the image: what to write into it, or why it is left alone."""
     wanted = [n for n in numbers if not coco.records[n].get("iscrowd")]
     crowds: list[Record] = [{"index": n, "crowd": True} for n in numbers if coco.records[n].get("iscrowd")]
@@ -114,7 +116,7 @@ def _refine_image(coco: CocoFile, numbers: list[int], folder: ImageFolder, engin
         return crowds
     try:
         with engine.stages.measure("decode"):
-            image = load_image(folder.find(coco.records[wanted[0]]), exif=exif)
+            image = load_image(folder.find(coco.records[wanted[0]]), exif_policy=exif_policy)
     except MaskmendError as error:
         return crowds + [_failure(coco, n, error) for n in wanted]
     entries, masks, places = crowds, [], []
@@ -142,7 +144,7 @@ def _mask(record: Record, height: int, width: int) -> Rle:
         if size in ([width, height], (width, height)) and height != width:
             raise ImageError(
                 f"segmentation is {height}x{width} px (width x height) but the image is {width}x{height}; the image may "
-                "carry an EXIF rotation: try --exif ignore, or --exif apply",
+                "carry an EXIF rotation: try --exif-policy ignore, or --exif-policy apply",
                 field="segmentation.size",
             ) from error
         raise

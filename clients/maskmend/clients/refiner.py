@@ -13,8 +13,8 @@ from maskmend.models import load_refiner
 from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.defaults import CAUTION, REACH
 from maskmend.patcher.errors import MaskError
-from maskmend.patcher.images import Exif, load_image
-from maskmend.service import Engine
+from maskmend.patcher.images import ExifPolicy, load_image
+from maskmend.service import Engine, EngineOptions
 
 
 class Refiner:
@@ -39,7 +39,7 @@ class Refiner:
         arbitrate: let no two instances take a pixel that their coarse masks did not share.
         batch_size: patches per call of the network; does not change the result.
         threads: of the network; None lets the runtime choose.
-        exif: `apply` or `ignore` the EXIF rotation of files and bytes.
+        exif_policy: `apply` or `ignore` the EXIF rotation of files and bytes.
 
     Raises:
         OptionError: an option is unknown or out of range.
@@ -63,21 +63,12 @@ class Refiner:
         arbitrate: bool = True,
         batch_size: int = 32,
         threads: int | None = None,
-        exif: Exif = "apply",
+        exif_policy: ExifPolicy = "apply",
     ) -> None:
         network = load_refiner(refiner, weights=weights, runtime=runtime, precision=precision, threads=threads)
-        self._engine = Engine(
-            network,
-            nms=nms,
-            passes=passes,
-            guard=guard,
-            caution=caution,
-            reach=reach,
-            topology=topology,
-            arbitrate=arbitrate,
-            batch_size=batch_size,
-        )
-        self._exif = exif
+        options = EngineOptions(nms, passes, guard, caution, reach, topology, arbitrate)
+        self._engine = Engine(network, options, batch_size=batch_size)
+        self._exif = exif_policy
 
     @property
     def provenance(self) -> dict[str, str | int | float]:
@@ -99,7 +90,7 @@ class Refiner:
             ImageError: the image cannot be read.
             MaskError: a mask cannot be read, or is of another size than the image.
         """
-        picture = load_image(image, exif=self._exif)
+        picture = load_image(image, exif_policy=self._exif)
         height, width = picture.shape[:2]
         coarse = [
             as_rle(_unwrapped(mask), height=height, width=width, field=f"masks[{number}]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from maskmend.patcher.errors import ImageError
+from maskmend.patcher.errors import ImageError, UnsupportedImageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,9 @@ def read_header(data: bytes, field: str) -> Header:
             return _tiff(data, field)
     except (struct.error, IndexError) as error:
         raise ImageError(f"{field} is cut off in its header; send the whole file", field=field) from error
-    raise ImageError(f"{field} is not a PNG, JPEG, WebP, BMP or TIFF; convert it to one of these", field=field)
+    raise UnsupportedImageError(
+        f"{field} is not a PNG, JPEG, WebP, BMP or TIFF; convert it to one of these", field=field
+    )
 
 
 def _png(data: bytes, field: str) -> Header:

@@ -52,6 +52,32 @@ def arbitrate(coarse: Sequence[Rle], refined: Sequence[Rle], confidence: Sequenc
     return [_without(mask, lost[n], coarse[n]) if n in lost else mask for n, mask in enumerate(refined)]
 
 
+def companies(boxes: Sequence[tuple[int, int, int, int]], reach: int) -> list[list[int]]:
+    """Which instances may come to share pixels, when no edge moves farther than `reach`.
+
+    Args:
+        boxes: (x, y, width, height) in px around each coarse mask.
+        reach: in px.
+
+    Returns:
+        For each instance the indices, in order, of all that it is linked with by overlapping boxes, itself included.
+        Those of one company share one list.
+    """
+    grown = np.array(boxes, np.int64).reshape(-1, 4)
+    grown[:, 2:] += grown[:, :2] + reach
+    grown[:, :2] -= reach
+    company = [[n] for n in range(len(grown))]
+    for a, b in _touching(grown, [True] * len(grown)):
+        if company[a] is not company[b]:
+            small, large = sorted((company[a], company[b]), key=len)
+            large.extend(small)
+            for n in small:
+                company[n] = large
+    for members in {id(members): members for members in company}.values():
+        members.sort()
+    return company
+
+
 def _touching(boxes: NDArray[np.int64], changed: Sequence[bool]) -> Iterator[tuple[int, int]]:
     """Pairs (a < b) whose boxes (x0, y0, x1, y1) overlap and of which at least one was changed."""
     order = np.argsort(boxes[:, 0], kind="stable")

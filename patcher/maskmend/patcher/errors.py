@@ -33,6 +33,12 @@ class ImageError(MaskmendError):
     code = "invalid_image"
 
 
+class UnsupportedImageError(ImageError):
+    """Bytes that are no image of a format we read, whatever their name says."""
+
+    code = "unsupported_image"
+
+
 class OptionError(MaskmendError, ValueError):
     """An option outside its range, or unknown."""
 

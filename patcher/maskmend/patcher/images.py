@@ -18,11 +18,11 @@ from maskmend.patcher.errors import ImageError
 
 MAX_PIXELS = 2**28
 MAX_BYTES = 2**29
-Exif = Literal["apply", "ignore"]
+ExifPolicy = Literal["apply", "ignore"]
 
 
 def load_image(
-    source: Any, *, exif: Exif = "apply", max_pixels: int = MAX_PIXELS, field: str = "image"
+    source: Any, *, exif_policy: ExifPolicy = "apply", max_pixels: int = MAX_PIXELS, field: str = "image"
 ) -> NDArray[np.uint8]:
     """Load an image as RGB.
 
@@ -31,8 +31,8 @@ def load_image(
 
     Args:
         source: path, encoded bytes (PNG, JPEG, WebP, BMP, TIFF), uint8 [H, W, 3] RGB or [H, W] array, or a PIL image.
-        exif: `apply` turns the picture as its EXIF orientation says, `ignore` leaves the stored pixels as they are. PIL
-            images and arrays are taken as they are.
+        exif_policy: `apply` turns the picture as its EXIF orientation says, `ignore` leaves the stored pixels as they are.
+            PIL images and arrays are taken as they are.
         max_pixels: largest height * width.
         field: what to call the image in error messages.
 
@@ -42,16 +42,16 @@ def load_image(
     Raises:
         ImageError: not an image, truncated, animated, of an unknown format, or larger than the limits.
     """
-    if exif not in ("apply", "ignore"):
-        raise ImageError(f"exif is {exif!r}; use 'apply' or 'ignore'", field="exif")
+    if exif_policy not in ("apply", "ignore"):
+        raise ImageError(f"exif_policy is {exif_policy!r}; use 'apply' or 'ignore'", field="exif_policy")
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels, field)
     if isinstance(source, (str, Path)):
-        return _decode(_read(Path(source), field), exif, max_pixels, field)
+        return _decode(_read(Path(source), field), exif_policy, max_pixels, field)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(bytes(source), exif, max_pixels, field)
+        return _decode(bytes(source), exif_policy, max_pixels, field)
     if hasattr(source, "convert") and hasattr(source, "size"):
-        _check_size(int(source.size[1]), int(source.size[0]), max_pixels, field)
+        check_image_size(int(source.size[1]), int(source.size[0]), max_pixels, field)
         return np.ascontiguousarray(source.convert("RGB"), dtype=np.uint8)
     raise ImageError(f"{field} is a {type(source).__name__}; give a path, bytes, an array or a PIL image", field=field)
 
@@ -72,13 +72,18 @@ def _from_array(array: NDArray[Any], max_pixels: int, field: str) -> NDArray[np.
             f"{field} is an array {array.dtype} {array.shape}; uint8 [H, W, 3] RGB or [H, W] gray is needed",
             field=field,
         )
-    _check_size(array.shape[0], array.shape[1], max_pixels, field)
+    check_image_size(array.shape[0], array.shape[1], max_pixels, field)
     if array.ndim == 2:
         array = array[:, :, None]
     return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
 
 
-def _check_size(height: int, width: int, max_pixels: int, field: str) -> None:
+def check_image_size(height: int, width: int, max_pixels: int, field: str) -> None:
+    """Refuse an image beyond the limits.
+
+    Raises:
+        ImageError: a side is below 1 or above 65535 px, or the area is larger than `max_pixels`.
+    """
     if height < 1 or width < 1 or height > 65_535 or width > 65_535 or height * width > max_pixels:
         raise ImageError(
             f"{field} is {width}x{height} px; each side must be 1 to 65535 px and the area at most {max_pixels} px",
@@ -86,10 +91,10 @@ def _check_size(height: int, width: int, max_pixels: int, field: str) -> None:
         )
 
 
-def _decode(data: bytes, exif: Exif, max_pixels: int, field: str) -> NDArray[np.uint8]:
+def _decode(data: bytes, exif_policy: ExifPolicy, max_pixels: int, field: str) -> NDArray[np.uint8]:
     header = read_header(data, field)
-    _check_size(header.height, header.width, max_pixels, field)
-    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if exif == "ignore" else 0)
+    check_image_size(header.height, header.width, max_pixels, field)
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if exif_policy == "ignore" else 0)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 import cv2
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher import Rle, boundary_boxes, extract_patches, reassemble
-from maskmend.patcher.arbitrate import arbitrate
-from maskmend.patcher.defaults import CAUTION, HOLD, REACH
+from maskmend.patcher.arbitrate import arbitrate, companies
+from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.errors import ImageError, MaskError, OptionError
 from maskmend.patcher.field import fade
-from maskmend.patcher.guard import GuardOptions, GuardResult, changed_pixels, edge_confidence, guard, hold
+from maskmend.patcher.guard import GuardResult, changed_pixels, edge_confidence, guard, hold
+from maskmend.service.options import EngineOptions
 from maskmend.service.stages import StageTimes
 
 EMPTY_MASK = "the coarse mask is empty"
@@ -87,14 +88,7 @@ class Engine:
 
     Args:
         refiner: from `maskmend.models.load_refiner`.
-        nms: IoU from which a box is dropped; see `boundary_boxes`.
-        passes: how often the result may be refined again, 1 to 5. From the second pass on, only those patches are looked
-            at again in which the edge moved by `AGAIN` px or more.
-        guard: keep the coarse mask where the refinement is not credible.
-        caution: 0 to 1, how likely an improvement must be for the guard to let it through.
-        reach: farthest that the guard lets an edge move, in px.
-        topology: have the guard keep masks in one piece.
-        arbitrate: let no two instances of an image take a pixel that their coarse masks did not share.
+        options: how; the defaults when not given.
         batch_size: patches given to the refiner at once; does not change the result.
 
     Attributes:
@@ -102,39 +96,14 @@ class Engine:
         provenance: everything that decides the result: weights, runtime, options.
     """
 
-    def __init__(
-        self,
-        refiner: PatchRefiner,
-        *,
-        nms: float = 0.25,
-        passes: int = 3,
-        guard: bool = True,
-        caution: float = CAUTION,
-        reach: int = REACH,
-        topology: bool = True,
-        arbitrate: bool = True,
-        batch_size: int = 32,
-    ) -> None:
-        if not 1 <= passes <= 5:
-            raise OptionError(f"passes is {passes}; use 1 to 5", field="passes")
+    def __init__(self, refiner: PatchRefiner, options: EngineOptions | None = None, *, batch_size: int = 32) -> None:
         if not 1 <= batch_size <= 4096:
             raise OptionError(f"batch_size is {batch_size}; use 1 to 4096", field="batch_size")
-        if not 0 < nms < 1:
-            raise OptionError(f"nms is {nms}; use an IoU between 0 and 1, such as 0.25", field="nms")
-        self._options = GuardOptions(caution=caution, reach=reach, topology=topology)
-        self._refiner, self._nms, self._passes, self._guard = refiner, nms, passes, guard
-        self._arbitrate, self._batch_size = arbitrate, batch_size
+        self._refiner, self._options, self._batch_size = refiner, options or EngineOptions(), batch_size
+        self._guard_options = self._options.guard_options()
         self.stages = StageTimes()
-        self.provenance: dict[str, str | int | float] = {
-            **refiner.provenance,
-            "nms": nms,
-            "passes": passes,
-            "guard": int(guard),
-            "caution": caution,
-            "reach": reach,
-            "topology": int(topology),
-            "arbitrate": int(arbitrate),
-        }
+        chosen = {name: int(v) if isinstance(v, bool) else v for name, v in asdict(self._options).items()}
+        self.provenance: dict[str, str | int | float] = {**refiner.provenance, **chosen}
 
     def refine_image(self, image: NDArray[np.uint8], masks: Sequence[Rle]) -> list[InstanceResult]:
         """Refine the instances of one image.
@@ -150,20 +119,47 @@ class Engine:
             ImageError: the image is not uint8 [H, W, 3].
             MaskError: a mask is of another size.
         """
+        found = dict(self.refine_each(image, masks))
+        return [found[n] for n in range(len(masks))]
+
+    def refine_each(self, image: NDArray[np.uint8], masks: Sequence[Rle]) -> Iterator[tuple[int, InstanceResult]]:
+        """As `refine_image`, each result with its index, as soon as no other instance can change it any more."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ImageError(f"image is {image.dtype} {image.shape}; uint8 [H, W, 3] RGB is needed", field="image")
         for number, mask in enumerate(masks):
             if (mask.height, mask.width) != image.shape[:2]:
                 raise MaskError(
                     f"masks[{number}] is {mask.width}x{mask.height} px but the image is "
-                    f"{image.shape[1]}x{image.shape[0]} px; if the image carries an EXIF rotation, the exif option says "
+                    f"{image.shape[1]}x{image.shape[0]} px; if the image carries an EXIF rotation, exif_policy says "
                     "whether it is applied",
                     field=f"masks[{number}]",
                 )
-        results = [self._unrefined(mask) for mask in masks]
-        for work in self.propose(image, {n: mask for n, mask in enumerate(masks) if results[n].abstained is None}):
-            results[work.index] = self._finish(image, work)
-        return self._settled(masks, results) if self._arbitrate else results
+        companies = self._companies(masks)
+        results: dict[int, InstanceResult] = {}
+        for index, result in self._judged(image, masks):
+            results[index] = result
+            company = companies[index]
+            if all(n in results for n in company):
+                yield from zip(company, self._settled(masks, results, company), strict=True)
+
+    def _judged(self, image: NDArray[np.uint8], masks: Sequence[Rle]) -> Iterator[tuple[int, InstanceResult]]:
+        """Each instance on its own, after the guard."""
+        workable = {}
+        for index, mask in enumerate(masks):
+            untouched = self._unrefined(mask)
+            if untouched.abstained is None:
+                workable[index] = mask
+            else:
+                yield index, untouched
+        for work in self.propose(image, workable):
+            yield work.index, self._finish(image, work)
+
+    def _companies(self, masks: Sequence[Rle]) -> list[list[int]]:
+        """For each instance those that it may have to share pixels with, directly or through others, itself included."""
+        if not self._options.arbitrate:
+            return [[n] for n in range(len(masks))]
+        far = self._options.reach if self._options.guard else self._options.passes * self._refiner.patch
+        return companies([mask.bbox for mask in masks], far)
 
     def propose(self, image: NDArray[np.uint8], masks: Mapping[int, Rle]) -> Iterator[Proposal]:
         """Refine without the guard's judgement.
@@ -173,7 +169,7 @@ class Engine:
             masks: by index, of the image's size, neither empty nor full.
         """
         for group in self._groups(masks):
-            for number in range(self._passes):
+            for number in range(self._options.passes):
                 self._pass(image, group, number)
             yield from group
 
@@ -188,7 +184,7 @@ class Engine:
         patches = 0
         for index, mask in masks.items():
             with self.stages.measure("boxes"):
-                boxes = boundary_boxes(mask, patch=self._refiner.patch, nms=self._nms)
+                boxes = boundary_boxes(mask, patch=self._refiner.patch, nms=self._options.nms)
             if group and patches + len(boxes) > GROUP:
                 yield group
                 group, patches = [], 0
@@ -232,7 +228,7 @@ class Engine:
         if work.refined == work.previous or not len(work.boxes) or work.refined.area == 0:
             return work.boxes[:0]
         side = self._refiner.patch
-        boxes = boundary_boxes(work.refined, patch=side, nms=self._nms)
+        boxes = boundary_boxes(work.refined, patch=side, nms=self._options.nms)
         if not len(boxes):
             return boxes
         (x0, y0), (x1, y1) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
@@ -244,14 +240,14 @@ class Engine:
         return np.asarray(boxes[inside >= AGAIN * side])
 
     def _reassemble(self, work: Proposal, patches: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
-        votes = hold(probabilities, self._coarse_patches(patches), HOLD) if self._guard else probabilities
+        votes = hold(probabilities, self._coarse_patches(patches), HOLD) if self._options.guard else probabilities
         work.votes.append((work.boxes, probabilities))
         work.previous, work.refined = work.refined, reassemble(work.refined, work.boxes, fade(votes))
 
     def _finish(self, image: NDArray[np.uint8], work: Proposal) -> InstanceResult:
         with self.stages.measure("guard"):
-            if self._guard:
-                checked = guard(image, work.coarse, work.refined, work.votes, self._options)
+            if self._options.guard:
+                checked = guard(image, work.coarse, work.refined, work.votes, self._guard_options)
             else:
                 checked = GuardResult(work.refined, edge_confidence(work.votes), 1.0, None)
             return InstanceResult(
@@ -264,20 +260,26 @@ class Engine:
                 checked.undone,
             )
 
-    def _settled(self, masks: Sequence[Rle], results: list[InstanceResult]) -> list[InstanceResult]:
-        """Results after `arbitrate`."""
+    def _settled(
+        self, masks: Sequence[Rle], results: Mapping[int, InstanceResult], company: Sequence[int]
+    ) -> list[InstanceResult]:
+        """Results of a company after `arbitrate`."""
+        found = [results[n] for n in company]
+        if len(found) < 2:
+            return found
         with self.stages.measure("guard"):
-            kept = arbitrate(masks, [r.mask for r in results], [r.confidence for r in results])
-            for n, (mask, result) in enumerate(zip(kept, results, strict=True)):
+            coarse = [masks[n] for n in company]
+            kept = arbitrate(coarse, [r.mask for r in found], [r.confidence for r in found])
+            for n, (mask, result) in enumerate(zip(kept, found, strict=True)):
                 if mask is not result.mask:
                     lost = changed_pixels(result.mask, mask)
-                    results[n] = replace(
+                    found[n] = replace(
                         result,
                         mask=mask,
-                        changed_pixels=changed_pixels(masks[n], mask),
+                        changed_pixels=changed_pixels(coarse[n], mask),
                         undone={**result.undone, "arbitrate": lost},
                     )
-        return results
+        return found
 
     def _coarse_patches(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mask channel at the size of the patch, without the context around it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from maskmend.clients.cli import data, models, refine
+from maskmend.clients.cli import data, models, refine, serve
 
 app = typer.Typer(
     name="maskmend",
@@ -36,4 +36,5 @@ app.command("evaluate")(data.evaluate)
 app.command("demo")(data.demo)
 app.command("train")(models.train)
 app.command("bench")(data.bench)
+app.command("serve")(serve.build())
 app.add_typer(models.app, name="models")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskmend.clients.coco import ImageFolder, photographs, read_coco
 from maskmend.clients.report import Shown, shown_instance, write_html
-from maskmend.patcher.images import Exif, load_image
+from maskmend.patcher.images import ExifPolicy, load_image
 
 if TYPE_CHECKING:
     from maskmend.clients.job import JobSummary
@@ -20,14 +20,14 @@ def write_job_report(
     annotations: Path | None,
     summary: JobSummary,
     provenance: dict[str, str | int | float],
-    exif: str,
+    exif_policy: str,
     count: int,
 ) -> None:
     """Write `FOLDER/index.html`: what the job did, and its `count` most changed instances."""
     coco = read_coco(output)
     folder_of_images = photographs(images, coco, annotations)
     ranked = sorted(summary.instances, key=lambda i: (-int(i["changed_pixels"]), int(i["index"])))
-    policy: Exif = "apply" if exif == "apply" else "ignore"
+    policy: ExifPolicy = "apply" if exif_policy == "apply" else "ignore"
     items = [
         _shown(instance, coco.records[instance["index"]], folder_of_images, policy)
         for instance in ranked[:count]
@@ -45,10 +45,10 @@ def write_job_report(
     write_html(folder / "index.html", f"maskmend: {output.name}", facts, items)
 
 
-def _shown(instance: dict[str, Any], record: dict[str, Any], folder: ImageFolder, exif: Exif) -> Shown:
+def _shown(instance: dict[str, Any], record: dict[str, Any], folder: ImageFolder, exif_policy: ExifPolicy) -> Shown:
     path = folder.find(record)
     return shown_instance(
-        load_image(path, exif=exif),
+        load_image(path, exif_policy=exif_policy),
         instance["coarse"],
         record["segmentation"],
         f"{path.name}, record {instance['index']}",

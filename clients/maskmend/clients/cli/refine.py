@@ -78,7 +78,7 @@ def refine(
         32, "--batch-size", help="Patches per call of the network; does not change the result."
     ),
     threads: int = typer.Option(None, "--threads", help="Threads of the network; all cores if not given."),
-    exif: str = typer.Option("apply", "--exif", help="apply or ignore the EXIF rotation of photographs."),
+    exif_policy: str = typer.Option("apply", "--exif-policy", help="apply or ignore the EXIF rotation of photographs."),
     report: Path = typer.Option(None, "--report", help="Folder for an HTML page of the most changed instances."),
     resume: bool = typer.Option(False, "--resume", help="Go on with an interrupted job."),
     profile: bool = typer.Option(False, "--profile", help="Print how long each stage took."),
@@ -101,7 +101,7 @@ def refine(
     """
     from maskmend.clients.job import run_job
     from maskmend.models import load_refiner
-    from maskmend.service import Engine
+    from maskmend.service import Engine, EngineOptions
 
     if engine != "local":
         raise OptionError(f"--engine {engine!r} is not available in this release; use local", field="engine")
@@ -109,20 +109,11 @@ def refine(
         raise OptionError("--server is not available in this release; leave it out to refine here", field="server")
     if threads is not None and threads < 1:
         raise OptionError(f"--threads is {threads}; use 1 or more", field="threads")
-    if exif not in ("apply", "ignore"):
-        raise OptionError(f"--exif is {exif!r}; use apply or ignore", field="exif")
+    if exif_policy not in ("apply", "ignore"):
+        raise OptionError(f"--exif-policy is {exif_policy!r}; use apply or ignore", field="exif_policy")
     network = load_refiner(refiner, weights=weights, runtime=runtime, precision=precision, threads=threads)
-    local = Engine(
-        network,
-        nms=nms,
-        passes=passes,
-        guard=guard,
-        caution=caution,
-        reach=reach,
-        topology=topology,
-        arbitrate=arbitrate,
-        batch_size=batch_size,
-    )
+    options = EngineOptions(nms, passes, guard, caution, reach, topology, arbitrate)
+    local = Engine(network, options, batch_size=batch_size)
     began = time.monotonic()
     with _Progress() as progress:
         summary = run_job(
@@ -131,7 +122,7 @@ def refine(
             output,
             local,
             annotations=annotations,
-            exif="apply" if exif == "apply" else "ignore",
+            exif_policy="apply" if exif_policy == "apply" else "ignore",
             resume=resume,
             progress=progress,
         )
@@ -142,7 +133,7 @@ def refine(
     if report is not None:
         from maskmend.clients.cli.pages import write_job_report
 
-        write_job_report(report, output, images, annotations, summary, local.provenance, exif, SHOWN_IN_REPORT)
+        write_job_report(report, output, images, annotations, summary, local.provenance, exif_policy, SHOWN_IN_REPORT)
         console.print(f"report: {report / 'index.html'}", highlight=False)
     if summary.errors:
         raise typer.Exit(KEPT)

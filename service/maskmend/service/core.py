@@ -1,0 +1,241 @@
+"""One request through the service, whatever protocol it came by."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskmend.patcher import Rle
+from maskmend.patcher.errors import MaskmendError
+from maskmend.service.admission import Admission
+from maskmend.service.batcher import Ticket
+from maskmend.service.engine import Engine, PatchRefiner
+from maskmend.service.errors import CancelledError, ServiceError
+from maskmend.service.inputs import IndexMask, InputLimits, Masks, check_count, read_image, read_masks
+from maskmend.service.metrics import Metrics
+from maskmend.service.outputs import describe, index_picture
+from maskmend.service.schema import Encoding, RefineAnswer, RefinedMask, RefineOptions
+from maskmend.service.served import Served
+from maskmend.service.stages import StageTimes
+from maskmend.service.tracing import Tracer
+
+LARGE_BYTES = 4_000_000
+LARGE_MASKS = 64
+_GROUP = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request: encoded image (or array), masks, options, and the name it goes by in logs."""
+
+    image: bytes | NDArray[np.uint8]
+    masks: Masks
+    options: RefineOptions
+    request_id: str
+    protocol: str = "http"
+
+    @property
+    def large(self) -> bool:
+        """Whether it is one of those that must not take all places."""
+        size = self.image.nbytes if isinstance(self.image, np.ndarray) else len(self.image)
+        return size > LARGE_BYTES or (not isinstance(self.masks, IndexMask) and len(self.masks) > LARGE_MASKS)
+
+
+class Core:
+    """Decodes, refines and encodes in threads; the event loop only waits.
+
+    Args:
+        served: the models.
+        metrics: told what happens.
+        limits: of what a request may bring.
+        concurrency: requests at work.
+        queue: requests that may wait.
+        timeout: longest deadline in seconds, and that of requests which name none.
+        tracer: makes a span of each request; None for none.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        metrics: Metrics,
+        limits: InputLimits,
+        *,
+        concurrency: int = 4,
+        queue: int = 64,
+        timeout: float = 60.0,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self.served, self.metrics, self.limits = served, metrics, limits
+        self.admission = Admission(concurrency, queue)
+        self._timeout, self._tracer = timeout, tracer
+        self._threads = ThreadPoolExecutor(concurrency, "maskmend-geometry")
+        metrics.watch(metrics.waiting, lambda: self.admission.waiting)
+        metrics.watch(metrics.busy, lambda: self.admission.busy)
+        metrics.watch(metrics.patches, lambda: served.depth)
+
+    async def refine(self, job: Job, *, left: float | None = None) -> RefineAnswer:
+        """Refine the masks of one image.
+
+        Args:
+            job: what to do. When the calling task is cancelled, work on it ends at the next check.
+            left: seconds that the caller's own deadline leaves.
+
+        Raises:
+            MaskmendError: see `maskmend.service.errors`.
+        """
+        found: list[RefinedMask] = []
+        answer: RefineAnswer | None = None
+        async for item in self._run(job, left):
+            if isinstance(item, RefinedMask):
+                found.append(item)
+            else:
+                answer = item
+        assert answer is not None
+        found.sort(key=lambda mask: mask.index)
+        return answer.model_copy(update={"instances": found})
+
+    def stream(self, job: Job, *, left: float | None = None) -> AsyncIterator[RefinedMask | RefineAnswer]:
+        """Refine, instance by instance as they are ready; last an answer without instances: size, timings, provenance."""
+        return self._run(job, left)
+
+    async def warm_up(self) -> None:
+        """Load every kernel and run every network once, so that the first request is as quick as the next."""
+        rows, columns = np.indices((96, 128))
+        disk = (rows - 48) ** 2 + (columns - 64) ** 2 < 30**2
+        image = np.repeat(np.where(disk, 200, 40).astype(np.uint8)[..., None], 3, axis=2)
+        for info in self.served.list():
+            for encoding in get_args(Encoding):
+                options = RefineOptions(weights=info.name, encoding=encoding)
+                await self.refine(Job(image, [np.roll(disk, 3, 1), disk], options, "warm-up", "warm-up"))
+
+    async def close(self) -> None:
+        """Take nothing new, finish what was begun, stop the threads."""
+        self.admission.draining = True
+        while self.admission.busy or self.admission.waiting:
+            await asyncio.sleep(0.02)
+        self._threads.shutdown(wait=True)
+        await asyncio.get_running_loop().run_in_executor(None, self.served.close)
+
+    async def _run(self, job: Job, left: float | None) -> AsyncIterator[RefinedMask | RefineAnswer]:
+        began = time.monotonic()
+        code = "ok"
+        try:
+            async for item in self._admitted(job, left, began):
+                yield item
+        except MaskmendError as error:
+            code = error.code
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            code = CancelledError.code
+            raise
+        except Exception:
+            code = ServiceError.code
+            raise
+        finally:
+            self.metrics.requests.labels(job.protocol, code).inc()
+            self.metrics.seconds.labels(job.protocol).observe(time.monotonic() - began)
+            if self._tracer is not None:
+                self._tracer(job.request_id, job.protocol, code, time.monotonic() - began)
+
+    async def _admitted(self, job: Job, left: float | None, began: float) -> AsyncIterator[RefinedMask | RefineAnswer]:
+        if not isinstance(job.masks, IndexMask):
+            check_count(job.masks, self.limits)
+        options = job.options
+        model = self.served.get(options.weights, options.refiner, options.precision)
+        allowed = min(t for t in (self._timeout, options.timeout_s, left) if t is not None)
+        ticket = Ticket(began + allowed)
+        ticket.check()
+        await self.admission.enter(ticket, large=job.large)
+        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Queue[RefinedMask | RefineAnswer | BaseException] = asyncio.Queue()
+
+        def emit(item: RefinedMask | RefineAnswer | BaseException) -> None:
+            loop.call_soon_threadsafe(ready.put_nowait, item)
+
+        def work() -> None:
+            try:
+                with self.served.lease(model):
+                    emit(self._work(job, model.for_ticket(ticket), ticket, started - began, emit))
+            except BaseException as error:
+                emit(error)
+            finally:
+                loop.call_soon_threadsafe(lambda: self.admission.leave(large=job.large, began=started))
+
+        self._threads.submit(work)
+        try:
+            while True:
+                item = await ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+                if isinstance(item, RefineAnswer):
+                    return
+        finally:
+            ticket.cancel()
+            model.batcher.drop(ticket)
+
+    def _work(
+        self,
+        job: Job,
+        refiner: PatchRefiner,
+        ticket: Ticket,
+        waited: float,
+        emit: Callable[[RefinedMask], None],
+    ) -> RefineAnswer:
+        """In a thread: the whole way of one job."""
+        options = job.options
+        times = StageTimes()
+        ticket.check()
+        with times.measure("decode"):
+            image = read_image(job.image, options.exif_policy, self.limits)
+            height, width = image.shape[:2]
+            masks = read_masks(job.masks, height, width, self.limits)
+        # All patches of a group go to the batcher at once: it makes the batches.
+        engine = Engine(refiner, options.engine_options(), batch_size=_GROUP)
+        refined: dict[int, Rle] = {}
+        for index, result in engine.refine_each(image, masks):
+            ticket.check()
+            with times.measure("encode"):
+                found = describe(index, masks[index], result, options.encoding, report=options.report)
+            if options.encoding == "index_png":
+                refined[index] = result.mask
+            self._count(found)
+            emit(found)
+        picture = None
+        if options.encoding == "index_png":
+            with times.measure("encode"):
+                picture = index_picture([refined[n] for n in range(len(masks))], height, width)
+        for stage, seconds in engine.stages.seconds.items():
+            times.seconds[stage] += seconds
+        timings = self._timings(times, waited)
+        return RefineAnswer(
+            request_id=job.request_id,
+            width=width,
+            height=height,
+            instances=[],
+            index_png=picture,
+            timings=timings if options.report else None,
+            provenance=engine.provenance,
+        )
+
+    def _timings(self, times: StageTimes, waited: float) -> dict[str, float]:
+        for stage, seconds in times.seconds.items():
+            self.metrics.stage_seconds.labels(stage).observe(seconds)
+        self.metrics.stage_seconds.labels("queue").observe(waited)
+        every = {**times.seconds, "queue": waited, "total": times.total + waited}
+        return {stage: round(seconds, 6) for stage, seconds in every.items()}
+
+    def _count(self, found: RefinedMask) -> None:
+        if found.abstained is None:
+            self.metrics.instances.labels("refined").inc()
+        else:
+            self.metrics.instances.labels("kept").inc()
+            self.metrics.abstains.labels(found.abstained).inc()

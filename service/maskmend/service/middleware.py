@@ -1,0 +1,189 @@
+"""Around every HTTP request: its name, its limits, its key, its log line, and errors as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from maskmend.patcher.errors import MaskmendError
+from maskmend.service.auth import Keys, RateLimit
+from maskmend.service.errors import (
+    BadRequestError,
+    ServiceError,
+    StalledError,
+    TooLargeError,
+    http_status,
+)
+from maskmend.service.logs import request_id
+from maskmend.service.schema import ErrorBody
+
+logger = logging.getLogger("maskmend.http")
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+GUARDED = "/v1/"
+"""Paths below this need a key, where keys are asked for."""
+
+SECURITY_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"x-frame-options": b"DENY",
+}
+
+
+class Gate:
+    """ASGI middleware; the outermost.
+
+    Args:
+        app: what is behind it.
+        keys: who may ask.
+        rate: how often.
+        max_body: bytes of a request's body.
+        read_timeout: seconds until a body must be there.
+    """
+
+    def __init__(self, app: ASGIApp, *, keys: Keys, rate: RateLimit, max_body: int, read_timeout: float) -> None:
+        self._app, self._keys, self._rate = app, keys, rate
+        self._max_body, self._read_timeout = max_body, read_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = _Headers(scope["headers"])
+        given = headers.get("x-request-id") or ""
+        name = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = name
+        token = request_id.set(name)
+        began = time.monotonic()
+        status = 0
+
+        limited = _LimitedBody(receive, self._max_body, self._read_timeout)
+        has_body = headers.get("content-length") not in (None, "0") or headers.get("transfer-encoding") is not None
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                known = {key.lower() for key, _ in message["headers"]}
+                more = {**SECURITY_HEADERS, b"x-request-id": name.encode()}
+                if status >= 400 and has_body and not limited.ended:
+                    # What is left of the body would be taken for the next request.
+                    more[b"connection"] = b"close"
+                message["headers"] = [*message["headers"], *((k, v) for k, v in more.items() if k not in known)]
+            await send(message)
+
+        try:
+            self._check(scope, headers)
+            await self._app(scope, limited, answer)
+        except Exception as error:
+            if status:
+                raise
+            if not isinstance(error, MaskmendError):
+                logger.exception("a request failed for a reason that nobody foresaw")
+            await error_response(error, name)(scope, receive, answer)
+        finally:
+            extra = {"method": scope["method"], "path": scope["path"][:200], "status": status}
+            extra["seconds"] = round(time.monotonic() - began, 4)
+            level = logging.DEBUG if scope["path"].startswith(("/healthz/", "/metrics")) else logging.INFO
+            logger.log(level, "request", extra=extra)
+            request_id.reset(token)
+
+    def _check(self, scope: Scope, headers: _Headers) -> None:
+        path: str = scope["path"]
+        if path.startswith(GUARDED) and scope["method"] != "OPTIONS":
+            caller = self._keys.caller(headers.get("authorization"), headers.get("x-api-key"))
+            self._rate.take(caller or str((scope.get("client") or ("",))[0]))
+        hosts = headers.all("host")
+        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+            raise BadRequestError("the host header is missing or malformed", field="host")
+        lengths = headers.all("content-length")
+        if lengths and headers.get("transfer-encoding"):
+            raise BadRequestError("a request has either content-length or transfer-encoding", field="content-length")
+        if lengths and int(lengths[0]) > self._max_body:
+            raise _too_large(self._max_body)
+
+
+class _Headers:
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._raw = list(raw)
+
+    def all(self, name: str) -> list[str]:
+        return [value.decode("latin-1") for key, value in self._raw if key == name.encode()]
+
+    def get(self, name: str) -> str | None:
+        return next(iter(self.all(name)), None)
+
+
+class _LimitedBody:
+    """The request's body, cut off when it grows too large or stalls."""
+
+    def __init__(self, receive: Receive, most: int, seconds: float) -> None:
+        self._receive, self._left, self._most, self._seconds = receive, most, most, seconds
+        self._until: float | None = None
+        self.ended = False
+
+    async def __call__(self) -> Message:
+        if self.ended:
+            return await self._receive()
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._seconds
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, self._until - now))
+        except TimeoutError:
+            raise StalledError(f"the body did not arrive within {self._seconds:g} s; send it again") from None
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise _too_large(self._most)
+            self.ended = not message.get("more_body", False)
+        return message
+
+
+def _too_large(most: int) -> TooLargeError:
+    return TooLargeError(f"the body is larger than {most} bytes; send a smaller image, or fewer masks", field="body")
+
+
+def error_body(error: BaseException, name: str) -> ErrorBody:
+    """What the client is told of an error: of one that nobody foresaw, nothing but where to look."""
+    if isinstance(error, MaskmendError):
+        return ErrorBody(code=error.code, message=str(error)[:1500], field=error.field[:200], request_id=name)
+    return ErrorBody(
+        code=ServiceError.code, message="something went wrong; the server's log says what", field="", request_id=name
+    )
+
+
+class JsonResponse:
+    """A JSON answer, as a small ASGI app."""
+
+    def __init__(self, status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        self._status, self._body = status, orjson.dumps(content)
+        self._headers = {"content-type": "application/json", "content-length": str(len(self._body)), **(headers or {})}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        raw = [(key.encode(), value.encode()) for key, value in self._headers.items()]
+        await send({"type": "http.response.start", "status": self._status, "headers": raw})
+        await send({"type": "http.response.body", "body": self._body})
+
+
+def error_response(error: BaseException, name: str) -> JsonResponse:
+    """The answer to a request that failed."""
+    status = http_status(error) if isinstance(error, MaskmendError) else 500
+    headers = {}
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        headers["retry-after"] = str(retry_after)
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JsonResponse(status, error_body(error, name).model_dump(), headers)

@@ -1,0 +1,47 @@
+"""What one refinement may be told, wherever it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from maskmend.patcher.defaults import CAUTION, REACH
+from maskmend.patcher.errors import OptionError
+from maskmend.patcher.guard import GuardOptions
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How instances are refined.
+
+    Attributes:
+        nms: IoU from which a box is dropped, 0.15 (fewest patches) to 0.55 (best quality); see `boundary_boxes`.
+        passes: how often the result may be refined again, 1 to 5. From the second pass on, only those patches are looked
+            at again in which the edge moved by a pixel or more.
+        guard: keep the coarse mask where the refinement is not credible.
+        caution: 0 to 1, how likely an improvement must be for the guard to let it through.
+        reach: farthest that the guard lets an edge move, in px.
+        topology: have the guard keep masks in one piece.
+        arbitrate: let no two instances of an image take a pixel that their coarse masks did not share.
+
+    Raises:
+        OptionError: a value is out of range.
+    """
+
+    nms: float = 0.25
+    passes: int = 3
+    guard: bool = True
+    caution: float = CAUTION
+    reach: int = REACH
+    topology: bool = True
+    arbitrate: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.passes <= 5:
+            raise OptionError(f"passes is {self.passes}; use 1 to 5", field="passes")
+        if not 0 < self.nms < 1:
+            raise OptionError(f"nms is {self.nms}; use an IoU between 0 and 1, such as 0.25", field="nms")
+        self.guard_options()
+
+    def guard_options(self) -> GuardOptions:
+        """The guard's share of them."""
+        return GuardOptions(caution=self.caution, reach=self.reach, topology=self.topology)

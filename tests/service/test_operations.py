@@ -1,0 +1,305 @@
+"""Keys, limits, TLS, several processes, stopping, and what goes wrong around a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from running import Running, png, running, scene
+
+from maskmend.models.zoo import SHIPPED
+from maskmend.service.proto import maskmend_pb2 as pb
+from maskmend.service.proto import maskmend_pb2_grpc as pb_grpc
+
+KEY, OTHER = "0123456789abcdef-one", "0123456789abcdef-two"
+IMAGE, MASKS = scene()
+
+
+def request(**fields: object) -> pb.RefineRequest:
+    rles = [mask.to_coco() for mask in MASKS]
+    masks = [pb.Mask(rle=pb.Rle(size=rle["size"], counts=rle["counts"].encode())) for rle in rles]
+    return pb.RefineRequest(image=png(IMAGE), masks=masks, **fields)
+
+
+def test_keys_and_rates_over_http_and_grpc(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"# ours\nalice: {KEY}\n\n{OTHER}\n")
+    flags = ("--api-keys-file", str(keys), "--rate-limit", "24", "--cors-origins", "https://good.example")
+    with running(tmp_path / "log", *flags) as server:
+        url = f"{server.url}/v1/models"
+        for headers in (
+            {},
+            {"authorization": "Bearer wrong"},
+            {"authorization": f"Basic {KEY}"},
+            {"x-api-key": KEY[:-1]},
+        ):
+            answer = httpx.get(url, headers=headers)
+            assert answer.status_code == 401
+            assert answer.json()["code"] == "unauthorized"
+        # A strange host does not open a way round the keys.
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nhost: a/?x\r\nconnection: close\r\n\r\n")
+            assert connection.recv(100).split()[1] in (b"400", b"401")
+        assert httpx.get(url, headers={"authorization": f"Bearer {KEY}"}).status_code == 200
+        assert httpx.get(url, headers={"x-api-key": OTHER}).status_code == 200
+        for path in ("/", "/healthz/live", "/healthz/ready"):
+            assert httpx.get(server.url + path).status_code == 200
+
+        codes = [httpx.get(url, headers={"x-api-key": OTHER}) for _ in range(8)]
+        late = next(answer for answer in codes if answer.status_code == 429)
+        assert late.json()["code"] == "rate_limited"
+        assert int(late.headers["retry-after"]) >= 1
+        assert httpx.get(url, headers={"x-api-key": KEY}).status_code == 200
+
+        origin = {"origin": "https://good.example", "x-api-key": KEY}
+        assert httpx.get(url, headers=origin).headers["access-control-allow-origin"] == "https://good.example"
+
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            stub = pb_grpc.RefineServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.Refine(request(), timeout=60)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            metadata = (("authorization", f"Bearer {KEY}"),)
+            assert len(stub.Refine(request(), timeout=60, metadata=metadata).instances) == 2
+        assert KEY not in server.log.read_text()
+        assert server.stop() in (0, -signal.SIGTERM)
+
+
+def test_tls_for_both_protocols(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(
+        [
+            openssl,
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            *subject,
+            "-keyout",
+            key,
+            "-out",
+            chain,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with running(tmp_path / "log", "--tls-cert", str(chain), "--tls-key", str(key)) as server:
+        assert server.url.startswith("https://")
+        import ssl
+
+        trust = ssl.create_default_context(cafile=str(chain))
+        assert httpx.get(f"{server.url}/v1/models", verify=trust).status_code == 200
+        credentials = grpc.ssl_channel_credentials(chain.read_bytes())
+        with grpc.secure_channel(f"localhost:{server.grpc_port}", credentials) as channel:
+            assert len(pb_grpc.RefineServiceStub(channel).Refine(request(), timeout=60).instances) == 2
+
+
+def test_a_killed_worker_is_replaced_and_all_count_together(tmp_path: Path) -> None:
+    with running(tmp_path / "log", "--workers", "2", "--threads", "1", grpc=False) as server:
+        started = {
+            int(line["message"].split("[")[1].rstrip("]"))
+            for line in server.lines()
+            if "server process" in line["message"]
+        }
+        for _ in range(600):
+            started = {
+                int(str(line["message"]).split("[")[1].rstrip("]"))
+                for line in server.lines()
+                if "Started server process" in str(line["message"])
+            }
+            if len(started) == 2:
+                break
+            time.sleep(0.1)
+        assert len(started) == 2
+        wanted = server.refine().json()["instances"]
+        os.kill(started.pop(), signal.SIGKILL)
+        answered = 0
+        for _ in range(60):
+            try:
+                answer = server.refine()
+            except httpx.TransportError:
+                time.sleep(0.3)
+                continue
+            assert answer.status_code == 200
+            assert answer.json()["instances"] == wanted
+            answered += 1
+            if answered >= 10 and sum("Started server process" in str(line["message"]) for line in server.lines()) == 3:
+                break
+        assert answered >= 10
+        assert sum("Started server process" in str(line["message"]) for line in server.lines()) == 3
+        text = httpx.get(f"{server.url}/metrics").text
+        assert 'maskmend_requests_total{code="ok",protocol="http"}' in text
+        server.stop()
+
+
+def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
+    flags = ("--drain-delay-s", "1", "--concurrency", "2", "--queue", "200")
+    with running(tmp_path / "log", *flags) as server:
+        wanted = server.refine().json()["instances"]
+        statuses: list[object] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            while not stop.is_set():
+                try:
+                    answer = server.refine()
+                except httpx.ConnectError:
+                    return  # not accepted any more
+                statuses.append(answer.status_code)
+                if answer.status_code == 200:
+                    assert answer.json()["instances"] == wanted
+
+        with ThreadPoolExecutor(8) as threads:
+            askers = [threads.submit(ask) for _ in range(8)]
+            time.sleep(2)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            assert httpx.get(f"{server.url}/healthz/ready").status_code == 503
+            assert server.process.wait(60) in (0, -signal.SIGTERM)
+            stop.set()
+            for asker in askers:
+                asker.result(60)
+        assert statuses.count(200) > 5
+        assert set(statuses) == {200}
+        assert any(line["message"] == "drained" for line in server.lines())
+
+
+def test_a_client_that_leaves_is_not_worked_for(tmp_path: Path) -> None:
+    image, masks = scene((1200, 1600), 40)
+    rles = json.dumps([mask.to_coco() for mask in masks])
+    with running(tmp_path / "log", grpc=False) as server:
+        for _ in range(3):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(
+                    f"{server.url}/v1/refine",
+                    files={"image": png(image)},
+                    data={"masks": rles, "nms": "0.55"},
+                    timeout=httpx.Timeout(60, read=0.7),
+                )
+        for _ in range(100):
+            text = httpx.get(f"{server.url}/metrics").text
+            numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+            if float(numbers["maskmend_busy_requests"]) == float(numbers["maskmend_queue_patches"]) == 0:
+                break
+            time.sleep(0.1)
+        assert float(numbers["maskmend_busy_requests"]) == 0
+        assert float(numbers['maskmend_requests_total{code="cancelled",protocol="http"}']) == 3
+        assert server.refine().status_code == 200
+
+
+def copy_weights(folder: Path, name: str = "mine") -> Path:
+    folder.mkdir()
+    manifest = json.loads((SHIPPED / "bpr-small.json").read_text())
+    for kind in ("onnx", "safetensors", "md"):
+        shutil.copy(SHIPPED / f"bpr-small.{kind}", folder / f"{name}.{kind}")
+    (folder / f"{name}.json").write_text(json.dumps({**manifest, "name": name}))
+    return folder / f"{name}.json"
+
+
+def test_new_weights_are_taken_up_and_bad_ones_refused_while_it_serves(tmp_path: Path) -> None:
+    manifest = copy_weights(tmp_path / "weights")
+    flags = ("--weights", str(manifest), "--reload-s", "0.3")
+    with running(tmp_path / "log", *flags, grpc=False) as server:
+        wanted = server.refine().json()["instances"]
+        good = manifest.read_text()
+
+        def wait_for(outcome: str, count: int) -> None:
+            name = f'maskmend_reloads_total{{model="mine",outcome="{outcome}"}} {count}.0'
+            for _ in range(100):
+                if name in httpx.get(f"{server.url}/metrics").text:
+                    return
+                assert server.refine().json()["instances"] == wanted
+                time.sleep(0.1)
+            raise AssertionError(server.log.read_text()[-2000:])
+
+        manifest.write_text(good.replace("Apache-2.0", "MIT"))
+        wait_for("exchanged", 1)
+        assert httpx.get(f"{server.url}/v1/models/mine").json()["license"] == "MIT"
+        onnx = tmp_path / "weights" / "mine.onnx"
+        data = onnx.read_bytes()
+        onnx.write_bytes(data[:-10])
+        wait_for("refused", 1)
+        manifest.write_text("{")
+        wait_for("refused", 2)
+        assert server.refine().json()["instances"] == wanted
+        assert httpx.get(f"{server.url}/healthz/ready").status_code == 200
+        onnx.write_bytes(data)
+        manifest.write_text(good)
+        wait_for("exchanged", 2)
+
+
+def test_a_full_disk_behind_the_log_does_no_harm(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "maskmend.clients.cli", "serve", "--port", str(port), "--grpc-port", "-1"]
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.Popen(command, stderr=full, stdout=full)
+    server = Running(process, f"http://127.0.0.1:{port}", port, None, tmp_path / "none")
+    try:
+        for _ in range(600):
+            try:
+                if httpx.get(f"{server.url}/healthz/ready", timeout=20).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.2)
+        for _ in range(3):
+            assert server.refine().status_code == 200
+        assert httpx.get(f"{server.url}/nothing").status_code == 404
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_too_much_at_once_is_refused_and_the_rest_is_in_time(tmp_path: Path) -> None:
+    flags = ("--concurrency", "1", "--queue", "2")
+    with running(tmp_path / "log", *flags, grpc=False) as server, ThreadPoolExecutor(24) as threads:
+        answers = list(threads.map(lambda _: server.refine(), range(24)))
+        codes = [answer.status_code for answer in answers]
+        assert set(codes) == {200, 429}
+        for answer in answers:
+            if answer.status_code == 429:
+                assert answer.json()["code"] == "overloaded"
+                assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "env", "word"),
+    [
+        (["--port", "99999"], {}, "port"),
+        (["--weights", "nothing"], {}, "weights"),
+        (["--config", "missing.toml"], {}, "config"),
+        ([], {"MASKMEND_QEUE": "5"}, "MASKMEND_QEUE"),
+        ([], {"MASKMEND_QUEUE": "many"}, "queue"),
+        (["--tls-cert", "/dev/null"], {}, "tls"),
+        (["--api-keys-file", "/dev/null"], {}, "api_keys_file"),
+    ],
+)
+def test_settings_that_cannot_be_used_end_it_with_2(flags: list[str], env: dict[str, str], word: str) -> None:
+    command = [sys.executable, "-m", "maskmend.clients.cli", "serve", "--grpc-port", "-1", *flags]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MASKMEND_")} | env
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
