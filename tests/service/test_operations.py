@@ -152,7 +152,7 @@ def test_a_killed_worker_is_replaced_and_all_count_together(tmp_path: Path) -> N
 
 
 def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
-    flags = ("--drain-delay-s", "1", "--concurrency", "2", "--queue", "200")
+    flags = ("--drain-delay-s", "5", "--concurrency", "2", "--queue", "200")
     with running(tmp_path / "log", *flags) as server:
         wanted = server.refine().json()["instances"]
         statuses: list[object] = []

@@ -49,7 +49,7 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
             job = await _aside(lambda: read_job(request, name, self._core.limits))
             return write_answer(await self._core.refine(job, left=context.time_remaining()))
         except Exception as error:
-            await _abort(context, error, name)
+            await self._abort(context, error, name)
             raise AssertionError("unreachable") from error
 
     async def RefineStream(  # noqa: N802 - the protocol's name
@@ -59,7 +59,7 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
         try:
             self._admit(context)
         except MaskmendError as error:
-            await _abort(context, error, "")
+            await self._abort(context, error, "")
         ready: asyncio.Queue[pb.RefineEvent | None] = asyncio.Queue(maxsize=64)
         feeder = asyncio.create_task(self._feed(requests, context, ready))
         try:
@@ -105,12 +105,26 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
                 else:
                     yield pb.RefineEvent(request_id=name, done=write_answer(item))
         except MaskmendError as error:
+            self._core.metrics.rejects.labels(error.code).inc()
             yield pb.RefineEvent(request_id=name, error=write_error(error, name))
 
     def _admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         caller = self._keys.caller(sent.get("authorization"), sent.get("x-api-key"))
         self._rate.take(caller or context.peer())
+
+    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception, name: str) -> None:
+        """End the call with the status of an error; its code, field and request id go into the trailing metadata."""
+        if not isinstance(error, MaskmendError):
+            logger.error("a call failed for a reason that nobody foresaw", exc_info=error)
+            error = ServiceError("something went wrong; the server's log says what")
+        told = write_error(error, name)
+        self._core.metrics.rejects.labels(told.code).inc()
+        trailing = [("maskmend-code", told.code), ("maskmend-field", told.field), ("x-request-id", name)]
+        retry_after = getattr(error, "retry_after", None)
+        if retry_after is not None:
+            trailing.append(("retry-after", str(retry_after)))
+        await context.abort(grpc.StatusCode[grpc_status(error)], told.message, tuple(trailing))
 
 
 async def _aside(work: Callable[[], Any]) -> Any:
@@ -119,19 +133,6 @@ async def _aside(work: Callable[[], Any]) -> Any:
 
 def _name(request: pb.RefineRequest) -> str:
     return request.request_id if _REQUEST_ID.fullmatch(request.request_id) else uuid.uuid4().hex
-
-
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, name: str) -> None:
-    """End the call with the status of an error; its code, field and request id go into the trailing metadata."""
-    if not isinstance(error, MaskmendError):
-        logger.error("a call failed for a reason that nobody foresaw", exc_info=error)
-        error = ServiceError("something went wrong; the server's log says what")
-    told = write_error(error, name)
-    trailing = [("maskmend-code", told.code), ("maskmend-field", told.field), ("x-request-id", name)]
-    retry_after = getattr(error, "retry_after", None)
-    if retry_after is not None:
-        trailing.append(("retry-after", str(retry_after)))
-    await context.abort(grpc.StatusCode[grpc_status(error)], told.message, tuple(trailing))
 
 
 class GrpcServer:

@@ -89,6 +89,7 @@ def build_app(
         rate=RateLimit(settings.rate_limit),
         max_body=_bytes(settings.max_body_mb),
         read_timeout=settings.read_timeout_s,
+        count=lambda code: metrics.rejects.labels(code).inc(),
     )
     return app
 
@@ -98,6 +99,7 @@ def _bytes(megabytes: float) -> int:
 
 
 async def _as_json(request: Request, error: Exception) -> Any:
+    request.state.refusal = error_body(error, "").code
     return error_response(error, request.state.request_id)
 
 
@@ -111,7 +113,7 @@ async def _as_ours(request: Request, error: Exception) -> Any:
         ours = MethodError("this path is there, but not for this method; /docs says which")
     elif status < 500:
         ours = BadRequestError("the request cannot be read")
-    return error_response(ours, request.state.request_id)
+    return await _as_json(request, ours)
 
 
 async def _job(request: Request) -> Job:

@@ -88,7 +88,7 @@ def _tensor(tensor: pb.Tensor, field: str) -> NDArray[Any]:
             field=f"{field}.data",
         )
     if dtype is np.bool_:
-        return np.frombuffer(tensor.data, np.uint8).reshape(shape) != 0
+        return np.asarray(np.frombuffer(tensor.data, np.uint8).reshape(shape) != 0)
     return np.asarray(np.frombuffer(tensor.data, np.dtype(dtype).newbyteorder("<")).reshape(shape))
 
 

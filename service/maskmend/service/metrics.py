@@ -30,6 +30,7 @@ class Metrics:
             ("protocol", "code"),
             registry=registry,
         )
+        self.rejects = Counter("maskmend_rejects", "Refusals by code of the error.", ("code",), registry=registry)
         self.seconds = Histogram(
             "maskmend_request_seconds",
             "From the whole request read to its answer.",

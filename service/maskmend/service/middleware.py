@@ -7,7 +7,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -48,10 +48,20 @@ class Gate:
         rate: how often.
         max_body: bytes of a request's body.
         read_timeout: seconds until a body must be there.
+        count: told the code of every refusal.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, rate: RateLimit, max_body: int, read_timeout: float) -> None:
-        self._app, self._keys, self._rate = app, keys, rate
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys,
+        rate: RateLimit,
+        max_body: int,
+        read_timeout: float,
+        count: Callable[[str], None],
+    ) -> None:
+        self._app, self._keys, self._rate, self._count = app, keys, rate, count
         self._max_body, self._read_timeout = max_body, read_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,10 +98,13 @@ class Gate:
         except Exception as error:
             if status:
                 raise
+            scope["state"]["refusal"] = error_body(error, name).code
             if not isinstance(error, MaskmendError):
                 logger.exception("a request failed for a reason that nobody foresaw")
             await error_response(error, name)(scope, receive, answer)
         finally:
+            if refusal := scope["state"].get("refusal"):
+                self._count(refusal)
             extra = {"method": scope["method"], "path": scope["path"][:200], "status": status}
             extra["seconds"] = round(time.monotonic() - began, 4)
             level = logging.DEBUG if scope["path"].startswith(("/healthz/", "/metrics")) else logging.INFO

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskmend.service.errors import BadRequestError, InvalidRequestError, MediaTypeError, ServiceError
+from maskmend.service.inputs import IndexMask
+from maskmend.service.requests import read_job
+from maskmend.service.strict_json import read_json
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_plain_json_is_read_as_it_is(value: object) -> None:
+    assert read_json(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, "9" * 31, '"\\ud800"', '"\\uDFFF"', b"\xff", "[" * 40 + "]" * 40]
+)
+def test_what_is_no_json_is_a_bad_request(text: str | bytes) -> None:
+    with pytest.raises(BadRequestError):
+        read_json(text if isinstance(text, bytes) else text.encode())
+
+
+@pytest.mark.parametrize("text", ["NaN", "[-Infinity]", "1e400", '{"a": 1, "a": 1}', '[{"b": {"a": 1, "a": 2}}]'])
+def test_what_json_cannot_mean_is_invalid(text: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        read_json(text.encode())
+
+
+@given(
+    st.binary(max_size=300), st.sampled_from(["application/json", "multipart/form-data; boundary=x", "text/plain", ""])
+)
+def test_random_bodies_are_refused_and_nothing_else(body: bytes, content_type: str) -> None:
+    with pytest.raises(ServiceError):
+        read_job(content_type, body, "id", 10, None)
+
+
+PART = st.tuples(
+    st.sampled_from([b"image", b"masks", b"mask", b"index_mask", b"nms", b"guard", b"other"]),
+    st.sampled_from([b"", b"[]", b"[1]", b"0.3", b"true", b"\xff", b"\r\n--x", b'[{"size":[1,1],"counts":[1]}]']),
+)
+
+
+@given(st.lists(PART, max_size=5), st.sampled_from([b"--x--\r\n", b"--x--", b"", b"--x"]))
+def test_multipart_bodies_are_read_or_refused_and_nothing_else(parts: list[tuple[bytes, bytes]], end: bytes) -> None:
+    head = b'--x\r\ncontent-disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    body = b"".join(head % part for part in parts) + end
+    try:
+        job = read_job("multipart/form-data; boundary=x", body, "id", 10, None)
+    except ServiceError:
+        return
+    assert job.image
+    assert isinstance(job.masks, IndexMask) or len(job.masks) >= 0
+
+
+def test_another_content_type_is_named() -> None:
+    with pytest.raises(MediaTypeError, match="content-type"):
+        read_job("text/html", b"x", "id", 10, None)
