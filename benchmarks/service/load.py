@@ -6,7 +6,8 @@
     python benchmarks/service/load.py soak --data DATA --seconds 600
 
 DATA/coco-cc holds `images/` and `instances.json`. A server is started for each run, with `--flags` if given. Each request
-is one photograph with all its masks (kind polygon). Prints Markdown rows; ends with 1 where something came back that must not.
+is one photograph with all its masks (kind polygon). Prints Markdown rows; ends with 1 where something came back that must
+not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 // Refined masks as files.
 
 import { encodePng } from "./png.js";
-import { crop, eachStretch, readRle } from "./rle.js";
+import { eachStretch, readRle } from "./rle.js";
 import { zip } from "./zip.js";
 
 /** COCO records: the given ones with mask, box and area brought up to date, or bare ones. */
@@ -21,16 +21,19 @@ export async function indexPng(instances, width, height, values) {
   const most = Math.max(0, ...numbers);
   if (most > 65535) throw new Error("A PNG holds at most 65535 instances.");
   const pixels = most > 255 ? new Uint16Array(width * height) : new Uint8Array(width * height);
-  for (let i = instances.length - 1; i >= 0; i--) {
-    eachStretch(readRle(instances[i].segmentation), (x, y, length) => {
-      for (let row = y; row < y + length; row++) pixels[row * width + x] = numbers[i];
-    });
-  }
+  for (let i = instances.length - 1; i >= 0; i--) draw(instances[i], pixels, width, numbers[i]);
   return asPng(await encodePng(pixels, width, height));
 }
 
+function draw(instance, pixels, width, value) {
+  eachStretch(readRle(instance.segmentation), (x, y, length) => {
+    for (let row = y; row < y + length; row++) pixels[row * width + x] = value;
+  });
+}
+
 async function maskBytes(instance, width, height) {
-  const pixels = crop(readRle(instance.segmentation), 0, 0, width, height).map((pixel) => pixel * 255);
+  const pixels = new Uint8Array(width * height);
+  draw(instance, pixels, width, 255);
   return encodePng(pixels, width, height);
 }
 

@@ -94,13 +94,11 @@ export async function encodePng(values, width, height) {
   const wide = values.BYTES_PER_ELEMENT === 2;
   const stride = width * (wide ? 2 : 1);
   const raw = new Uint8Array((stride + 1) * height);
-  for (let y = 0, at = 0; y < height; y++) {
-    at++; // a filter byte of 0 begins each row
-    for (let x = 0; x < width; x++) {
-      const value = values[y * width + x];
-      if (wide) raw[at++] = value >> 8;
-      raw[at++] = value & 255;
-    }
+  for (let y = 0; y < height; y++) {
+    const row = values.subarray(y * width, (y + 1) * width);
+    const start = y * (stride + 1) + 1; // a filter byte of 0 begins each row
+    if (!wide) raw.set(row, start);
+    else row.forEach((value, x) => raw.set([value >> 8, value & 255], start + 2 * x));
   }
   const header = new Uint8Array(13);
   const view = new DataView(header.buffer);
