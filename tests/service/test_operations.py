@@ -303,3 +303,26 @@ def test_settings_that_cannot_be_used_end_it_with_2(flags: list[str], env: dict[
     assert done.returncode == 2, done.stderr
     assert word in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_bodies_together_are_bounded_too(tmp_path: Path) -> None:
+    flags = ("--max-held-mb", "3", "--max-body-mb", "2")
+    with running(tmp_path / "log", *flags, grpc=False) as server:
+        head = b"POST /v1/refine HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1900000\r\n\r\n"
+        waiting = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(2)]
+        waiting[0].sendall(head + b"[" * 1_800_000)
+        time.sleep(0.5)
+        waiting[1].sendall(head + b"[" * 1_800_000)
+        answer = waiting[1].recv(4096)
+        assert b" 429 " in answer.split(b"\r\n")[0]
+        assert b"retry-after" in answer
+        for connection in waiting:
+            connection.close()
+        for _ in range(50):
+            if server.refine().status_code == 200:
+                break
+            time.sleep(0.1)
+        big = b"[" * 1_900_000
+        for _ in range(4):
+            headers = {"content-type": "application/json"}
+            assert httpx.post(f"{server.url}/v1/refine", content=big, headers=headers).status_code == 400

@@ -21,7 +21,7 @@ from PIL import Image
 
 from maskmend.patcher import Rle
 from maskmend.patcher.displacement import max_displacement
-from maskmend.patcher.mask_images import read_index_mask, write_index_mask, write_mask
+from maskmend.patcher.mask_images import read_index_mask, read_mask, write_index_mask, write_mask
 from maskmend.patcher.polygons import polygons_to_rle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,6 +207,39 @@ def test_png_values_come_and_go_unchanged(node: Any) -> None:
         again = cv2.imdecode(np.array(told["again"], np.uint8), cv2.IMREAD_UNCHANGED)
         assert again.dtype == picture.dtype
         np.testing.assert_array_equal(again, picture)
+
+
+def test_index_and_mask_pngs_are_read_as_the_patcher_reads_them(node: Any) -> None:
+    rng = np.random.default_rng(9)
+    files = []
+    for bits in (1, 2, 4, 8):
+        values = cv2.resize(rng.integers(0, 2**bits, (4, 5)).astype(np.uint8), (23, 17), interpolation=0)
+        picture = Image.fromarray(values, "L")
+        picture.putpalette(
+            [int(c) for c in rng.permutation(2**bits) for _ in range(3)] if bits > 1 else [0] * 3 + [9] * 3
+        )
+        if bits == 4:
+            # Two entries of one colour.
+            picture.putpalette([0, 0, 0, *[90, 80, 70] * 2, *range(1, 40)])
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", bits=bits)
+        files.append(buffer.getvalue())
+    files.append(bytes(cv2.imencode(".png", rng.integers(0, 3, (9, 8)).astype(np.uint16) * 700)[1]))
+    script = """
+    import { readMasks } from "./masks.js";
+    import { writeRle } from "./rle.js";
+    const out = [];
+    for (const bytes of input) {
+      const file = new Blob([Uint8Array.from(bytes)]);
+      const index = await readMasks({ kind: "png", files: [file], as: "index" }, null);
+      const mask = await readMasks({ kind: "png", files: [file], as: "mask" }, null);
+      out.push({ index: index.coarse.map(writeRle), mask: writeRle(mask.coarse[0]) });
+    }
+    print(out);
+    """
+    for data, told in zip(files, node(script, [list(file) for file in files]), strict=True):
+        assert told["index"] == [mask.to_coco() for mask in read_index_mask(data)]
+        assert told["mask"] == read_mask(data).to_coco()
 
 
 def test_records_of_other_images_are_passed_over(node: Any) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import get_args
 
@@ -101,7 +102,7 @@ class Core:
         found.sort(key=lambda mask: mask.index)
         return answer.model_copy(update={"instances": found})
 
-    def stream(self, job: Job, *, left: float | None = None) -> AsyncIterator[RefinedMask | RefineAnswer]:
+    def stream(self, job: Job, *, left: float | None = None) -> AsyncGenerator[RefinedMask | RefineAnswer, None]:
         """Refine, instance by instance as they are ready; last an answer without instances: size, timings, provenance."""
         return self._run(job, left)
 
@@ -123,12 +124,13 @@ class Core:
         self._threads.shutdown(wait=True)
         await asyncio.get_running_loop().run_in_executor(None, self.served.close)
 
-    async def _run(self, job: Job, left: float | None) -> AsyncIterator[RefinedMask | RefineAnswer]:
+    async def _run(self, job: Job, left: float | None) -> AsyncGenerator[RefinedMask | RefineAnswer, None]:
         began = time.monotonic()
         code = "ok"
         try:
-            async for item in self._admitted(job, left, began):
-                yield item
+            async with aclosing(self._admitted(job, left, began)) as items:
+                async for item in items:
+                    yield item
         except MaskmendError as error:
             code = error.code
             raise
@@ -144,7 +146,9 @@ class Core:
             if self._tracer is not None:
                 self._tracer(job.request_id, job.protocol, code, time.monotonic() - began)
 
-    async def _admitted(self, job: Job, left: float | None, began: float) -> AsyncIterator[RefinedMask | RefineAnswer]:
+    async def _admitted(
+        self, job: Job, left: float | None, began: float
+    ) -> AsyncGenerator[RefinedMask | RefineAnswer, None]:
         if not isinstance(job.masks, IndexMask):
             check_count(job.masks, self.limits)
         options = job.options

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,9 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
 
         async def one(request: pb.RefineRequest) -> None:
             try:
-                async for event in self._events(request, context):
-                    await ready.put(event)
+                async with aclosing(self._events(request, context)) as events:
+                    async for event in events:
+                        await ready.put(event)
             finally:
                 places.release()
 
@@ -94,16 +96,17 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
 
     async def _events(
         self, request: pb.RefineRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[pb.RefineEvent]:
+    ) -> AsyncGenerator[pb.RefineEvent, None]:
         name = _name(request)
         request_id.set(name)
         try:
             job = await _aside(lambda: read_job(request, name, self._core.limits))
-            async for item in self._core.stream(job, left=context.time_remaining()):
-                if isinstance(item, RefinedMask):
-                    yield pb.RefineEvent(request_id=name, instance=write_mask(item))
-                else:
-                    yield pb.RefineEvent(request_id=name, done=write_answer(item))
+            async with aclosing(self._core.stream(job, left=context.time_remaining())) as items:
+                async for item in items:
+                    if isinstance(item, RefinedMask):
+                        yield pb.RefineEvent(request_id=name, instance=write_mask(item))
+                    else:
+                        yield pb.RefineEvent(request_id=name, done=write_answer(item))
         except MaskmendError as error:
             self._core.metrics.rejects.labels(error.code).inc()
             yield pb.RefineEvent(request_id=name, error=write_error(error, name))
@@ -143,7 +146,8 @@ class GrpcServer:
         keys: who may ask.
         rate: how often.
         address: to listen on, `HOST:PORT`; port 0 lets the system choose.
-        max_message: bytes of a message, either way.
+        max_message: bytes of a message.
+        max_calls: under way at a time; more are refused with RESOURCE_EXHAUSTED.
         tls: certificate chain and private key, PEM files; None for plain text.
     """
 
@@ -154,9 +158,11 @@ class GrpcServer:
         rate: RateLimit,
         address: str,
         max_message: int,
+        max_calls: int,
         tls: tuple[Path, Path] | None = None,
     ) -> None:
         self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=max_calls,
             options=[
                 ("grpc.max_receive_message_length", max_message),
                 ("grpc.max_send_message_length", -1),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +48,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def build_app(
-    core: Core, metrics: Metrics, keys: Keys, settings: Settings, lifespan: Lifespan | None = None
+    core: Core, metrics: Metrics, keys: Keys, rate: RateLimit, settings: Settings, lifespan: Lifespan | None = None
 ) -> FastAPI:
     """The HTTP application.
 
@@ -56,6 +56,7 @@ def build_app(
         core: what does the work.
         metrics: for `/metrics`.
         keys: who may ask.
+        rate: how often.
         settings: limits and switches.
         lifespan: run around the application's life.
     """
@@ -86,9 +87,10 @@ def build_app(
     app.add_middleware(
         Gate,
         keys=keys,
-        rate=RateLimit(settings.rate_limit),
+        rate=rate,
         max_body=_bytes(settings.max_body_mb),
         read_timeout=settings.read_timeout_s,
+        max_held=_bytes(settings.max_held_mb),
         count=lambda code: metrics.rejects.labels(code).inc(),
     )
     return app
@@ -172,13 +174,14 @@ def _add_refining(app: FastAPI) -> None:
 
 
 async def _lines(
-    first: RefinedMask | RefineAnswer, items: AsyncIterator[RefinedMask | RefineAnswer], name: str
+    first: RefinedMask | RefineAnswer, items: AsyncGenerator[RefinedMask | RefineAnswer, None], name: str
 ) -> AsyncIterator[bytes]:
     """One JSON object a line: instances, last what holds for all of them; or the error that ended it."""
     try:
-        yield _line(first)
-        async for item in items:
-            yield _line(item)
+        async with aclosing(items):
+            yield _line(first)
+            async for item in items:
+                yield _line(item)
     except MaskmendError as error:
         yield orjson.dumps({"error": error_body(error, name).model_dump()}) + b"\n"
 
@@ -268,11 +271,11 @@ def _add_operations(app: FastAPI) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> Response:
         return _file("index.html")
 
-    @app.get("/static/{name:path}", include_in_schema=False)
+    @app.api_route("/static/{name:path}", methods=["GET", "HEAD"], include_in_schema=False)
     async def static(name: str) -> Response:
         return _file(name)
 

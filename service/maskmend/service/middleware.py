@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from maskmend.patcher.errors import MaskmendError
 from maskmend.service.auth import Keys, RateLimit
 from maskmend.service.errors import (
     BadRequestError,
+    OverloadedError,
     ServiceError,
     StalledError,
     TooLargeError,
@@ -29,6 +31,8 @@ logger = logging.getLogger("maskmend.http")
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SLOWEST = 100_000
+"""Bytes per second that a body must come with, once it has begun."""
 GUARDED = "/v1/"
 """Paths below this need a key, where keys are asked for."""
 
@@ -47,7 +51,8 @@ class Gate:
         keys: who may ask.
         rate: how often.
         max_body: bytes of a request's body.
-        read_timeout: seconds until a body must be there.
+        read_timeout: seconds until a body must be there, and one more for each `SLOWEST` bytes of it.
+        max_held: bytes of all bodies together that are being read or worked on.
         count: told the code of every refusal.
     """
 
@@ -59,10 +64,12 @@ class Gate:
         rate: RateLimit,
         max_body: int,
         read_timeout: float,
+        max_held: int,
         count: Callable[[str], None],
     ) -> None:
         self._app, self._keys, self._rate, self._count = app, keys, rate, count
         self._max_body, self._read_timeout = max_body, read_timeout
+        self._held = _Held(max_held)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -77,7 +84,7 @@ class Gate:
         began = time.monotonic()
         status = 0
 
-        limited = _LimitedBody(receive, self._max_body, self._read_timeout)
+        limited = _LimitedBody(receive, self._max_body, self._read_timeout, self._held)
         has_body = headers.get("content-length") not in (None, "0") or headers.get("transfer-encoding") is not None
 
         async def answer(message: Message) -> None:
@@ -103,6 +110,7 @@ class Gate:
                 logger.exception("a request failed for a reason that nobody foresaw")
             await error_response(error, name)(scope, receive, answer)
         finally:
+            self._held.bytes -= limited.received
             if refusal := scope["state"].get("refusal"):
                 self._count(refusal)
             extra = {"method": scope["method"], "path": scope["path"][:200], "status": status}
@@ -137,28 +145,42 @@ class _Headers:
         return next(iter(self.all(name)), None)
 
 
-class _LimitedBody:
-    """The request's body, cut off when it grows too large or stalls."""
+@dataclass(slots=True)
+class _Held:
+    """Bytes of all bodies in memory, and how many there may be."""
 
-    def __init__(self, receive: Receive, most: int, seconds: float) -> None:
-        self._receive, self._left, self._most, self._seconds = receive, most, most, seconds
-        self._until: float | None = None
+    most: int
+    bytes: int = 0
+
+
+class _LimitedBody:
+    """The request's body, cut off when it grows too large or stalls, or when there are too many beside it."""
+
+    def __init__(self, receive: Receive, most: int, seconds: float, held: _Held) -> None:
+        self._receive, self._most, self._seconds, self._held = receive, most, seconds, held
+        self._began: float | None = None
+        self.received = 0
         self.ended = False
 
     async def __call__(self) -> Message:
         if self.ended:
             return await self._receive()
         now = time.monotonic()
-        if self._until is None:
-            self._until = now + self._seconds
+        if self._began is None:
+            self._began = now
+        left = self._began + self._seconds + self.received / SLOWEST - now
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, self._until - now))
+            message = await asyncio.wait_for(self._receive(), max(0.0, min(left, self._seconds)))
         except TimeoutError:
-            raise StalledError(f"the body did not arrive within {self._seconds:g} s; send it again") from None
+            raise StalledError(f"the body stalled, or came slower than {SLOWEST // 1000} kB/s; send it again") from None
         if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
-            if self._left < 0:
+            size = len(message.get("body", b""))
+            self.received += size
+            self._held.bytes += size
+            if self.received > self._most:
                 raise _too_large(self._most)
+            if self._held.bytes > self._held.most:
+                raise OverloadedError("too many large requests at once; try again in a while", retry_after=2)
             self.ended = not message.get("more_body", False)
         return message
 

@@ -68,14 +68,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         timeout=settings.timeout_s,
         tracer=tracer() if settings.tracing else None,
     )
-    keys = Keys(settings.api_keys_file)
+    keys, rate = Keys(settings.api_keys_file), RateLimit(settings.rate_limit)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await core.warm_up()
         rpc = None
         if settings.grpc_port >= 0:
-            rpc = _grpc_server(core, keys, settings)
+            rpc = _grpc_server(core, keys, rate, settings)
             await rpc.start()
             logger.info("gRPC listens", extra={"host": settings.host, "port": rpc.port})
         _drain_on_sigterm(app, rpc, settings.drain_delay_s)
@@ -92,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await core.close()
             logger.info("drained")
 
-    app = build_app(core, metrics, keys, settings, lifespan)
+    app = build_app(core, metrics, keys, rate, settings, lifespan)
     return app
 
 
@@ -115,15 +115,17 @@ def _drain_on_sigterm(app: FastAPI, rpc: GrpcServer | None, delay: float) -> Non
     signal.signal(signal.SIGTERM, drain)
 
 
-def _grpc_server(core: Core, keys: Keys, settings: Settings) -> GrpcServer:
+def _grpc_server(core: Core, keys: Keys, rate: RateLimit, settings: Settings) -> GrpcServer:
     tls = (settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return GrpcServer(
         core,
         keys,
-        RateLimit(settings.rate_limit),
+        rate,
         f"{host}:{settings.grpc_port}",
         int(settings.max_body_mb * 1e6),
+        # Streams and health checks are calls too.
+        settings.concurrency + settings.queue + 64,
         tls,
     )
 
