@@ -116,6 +116,7 @@ def model_card(config: TrainingConfig, folder: Path, steps: int) -> str:
         table = "\n".join(
             f"| {kind} | {last[f'{kind}_coarse']:.4f} | {last[f'{kind}_refined']:.4f} |" for kind in kinds
         )
+    grown = f"; begun as `{config.grow}`, widened" if config.grow else ""
     return f"""# {config.name}
 
 Boundary patch refiner of maskmend: sees a 64x64 px patch of an image and of its coarse mask, with {config.padding} px of
@@ -125,7 +126,7 @@ context around it, and says which pixels of the patch belong to the object.
 | --- | --- |
 | architecture | `{config.architecture}` {config.arguments} |
 | input | {config.input_size}x{config.input_size}, RGB normalised, coarse mask -1/+1 |
-| training | {steps} steps of {config.batch} patches, AdamW {config.learning_rate}, seed {config.seed} |
+| training | {steps} steps of {config.batch} patches, AdamW {config.learning_rate}, seed {config.seed}{grown} |
 | licence of the weights | {config.license} |
 | made with | torch {torch.__version__.split("+")[0]}, Python {platform.python_version()}, CPU |
 
