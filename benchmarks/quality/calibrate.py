@@ -1,6 +1,6 @@
 """Fit the guard's two regressions and draw harm against gain.
 
-    python benchmarks/quality/calibrate.py --data DATA --work runs/calibration --weights bpr-small bpr-base
+    python benchmarks/quality/calibrate.py --data DATA --work runs/calibration --weights bpr-small bpr-base --fit bpr-small
 
 Fits on composed scenes that no other benchmark uses, on nuclei and, with a quarter of their say, on coco-cc (validation
 side), each coarse kind and exact masks; davis is only measured, never fitted on. Prints the tables for
@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=50, help="composed scenes")
     parser.add_argument("--most", type=int, default=6, help="instances of one image and kind")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fit", nargs="+", help="weights to fit on, if not on all of --weights")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Case]] = {}
@@ -228,7 +229,7 @@ def main() -> None:
                 print(f"{weights} {name}: {len(here)} instances so far", flush=True)
             file.write_bytes(pickle.dumps(here))
         found[weights] = pickle.loads(file.read_bytes())
-    every = [case for cases_ in found.values() for case in cases_]
+    every = [case for weights in arguments.fit or arguments.weights for case in found[weights]]
     fitted = [case for case in every if case.set in SAY]
     changes = fit_changes(fitted)
     whole = fit_instances(fitted, changes, 0.5)

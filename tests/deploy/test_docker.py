@@ -343,8 +343,6 @@ def test_the_service_starts_refines_and_ends_as_an_unprivileged_user(image: Imag
     port, grpc_port = free_port(), free_port()
     command = json.loads(RUNTIME.last("ENTRYPOINT")) + json.loads(RUNTIME.last("CMD"))
     mine = {"MASKMEND_PORT": str(port), "MASKMEND_GRPC_PORT": str(grpc_port), "MASKMEND_API_KEYS_FILE": str(keys)}
-    # A busy machine may compile kernels for longer than a request may take.
-    mine["MASKMEND_TIMEOUT_S"] = "600"
     assert image.start(health_command(), **mine).wait(30) == 1, "healthy before it runs"
     server = image.start(command, **mine)
     try:
@@ -359,7 +357,7 @@ def test_the_service_starts_refines_and_ends_as_an_unprivileged_user(image: Imag
         assert list((image.root / "tmp" / "numba").iterdir()), "kernels are cached where they may be"
         server.send_signal(signal.SIGTERM)
         # uvicorn raises the signal again when all is done; process 1 of a container does not die of it.
-        assert server.wait(60) in (0, -signal.SIGTERM)
+        assert server.wait(60) == 0
     finally:
         if server.poll() is None:
             server.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -264,3 +265,12 @@ def test_a_signal_after_a_runtime_is_gone_does_not_kill_the_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.strip() == "alive 1", done.returncode
+
+
+def test_openvino_tells_nobody_that_it_is_used_and_needs_no_home() -> None:
+    code = (
+        "import sys; from maskmend.models import load_refiner; load_refiner(runtime='openvino', threads=1); "
+        "assert not any(m.startswith('openvino_telemetry') and sys.modules[m] for m in sys.modules)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "HOME"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

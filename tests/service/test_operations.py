@@ -74,7 +74,7 @@ def test_keys_and_rates_over_http_and_grpc(tmp_path: Path) -> None:
             metadata = (("authorization", f"Bearer {KEY}"),)
             assert len(stub.Refine(request(), timeout=60, metadata=metadata).instances) == 2
         assert KEY not in server.log.read_text()
-        assert server.stop() in (0, -signal.SIGTERM)
+        assert server.stop() == 0
 
 
 def test_tls_for_both_protocols(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
             server.process.send_signal(signal.SIGTERM)
             time.sleep(0.3)
             assert httpx.get(f"{server.url}/healthz/ready").status_code == 503
-            assert server.process.wait(60) in (0, -signal.SIGTERM)
+            assert server.process.wait(60) == 0
             stop.set()
             for asker in askers:
                 asker.result(60)
@@ -308,7 +308,9 @@ def test_settings_that_cannot_be_used_end_it_with_2(flags: list[str], env: dict[
 def test_bodies_together_are_bounded_too(tmp_path: Path) -> None:
     flags = ("--max-held-mb", "3", "--max-body-mb", "2")
     with running(tmp_path / "log", *flags, grpc=False) as server:
-        head = b"POST /v1/refine HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1900000\r\n\r\n"
+        head = (
+            b"POST /v1/refine HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1900000\r\n\r\n"
+        )
         waiting = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(2)]
         waiting[0].sendall(head + b"[" * 1_800_000)
         time.sleep(0.5)

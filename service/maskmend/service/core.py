@@ -29,6 +29,8 @@ from maskmend.service.tracing import Tracer
 
 LARGE_BYTES = 4_000_000
 LARGE_MASKS = 64
+WARM_UP_SECONDS = 600.0
+"""Compiling every kernel on a busy machine without a cache takes longer than any request may."""
 _GROUP = 4096
 
 
@@ -114,7 +116,8 @@ class Core:
         for info in self.served.list():
             for encoding in get_args(Encoding):
                 options = RefineOptions(weights=info.name, encoding=encoding)
-                await self.refine(Job(image, [np.roll(disk, 3, 1), disk], options, "warm-up", "warm-up"))
+                job = Job(image, [np.roll(disk, 3, 1), disk], options, "warm-up", "warm-up")
+                await self.refine(job, left=WARM_UP_SECONDS)
 
     async def close(self) -> None:
         """Take nothing new, finish what was begun, stop the threads."""
@@ -153,7 +156,8 @@ class Core:
             check_count(job.masks, self.limits)
         options = job.options
         model = self.served.get(options.weights, options.refiner, options.precision)
-        allowed = min(t for t in (self._timeout, options.timeout_s, left) if t is not None)
+        most = WARM_UP_SECONDS if job.protocol == "warm-up" else self._timeout
+        allowed = min(t for t in (most, options.timeout_s, left) if t is not None)
         ticket = Ticket(began + allowed)
         ticket.check()
         await self.admission.enter(ticket, large=job.large)

@@ -202,6 +202,9 @@ def serve(settings: Settings) -> int:
     logger.info("HTTP listens", extra={"url": f"{scheme}://{settings.host}:{port}", "port": port})
     if app is not None:
         server = uvicorn.Server(config)
+        # uvicorn raises the signal that stopped it once more at the end; by then there is nothing left to do.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         server.run(sockets=[listening])
         return 0 if server.started else 3
     with tempfile.TemporaryDirectory(prefix="maskmend-metrics-") as folder:

@@ -7,6 +7,7 @@ out the same, bit for bit, in any company and on any number of threads.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from typing import Protocol
 
 from maskmend.models.runtimes.pool import Batch, available_threads
@@ -99,6 +100,9 @@ def create_runtime(name: str, weights: Weights, *, precision: str = "fp32", thre
 
 def _load(name: str, weights: Weights, precision: str, threads: int) -> Runtime:
     if name == "openvino":
+        # Its import reports its use over the network, and fails where there is no home folder to note that in. It goes on
+        # without where the package that does so is missing, which None says it is.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         from maskmend.models.runtimes.openvino import OpenVinoRuntime
 
         return OpenVinoRuntime(weights, precision=precision, threads=threads)
