@@ -27,7 +27,7 @@ def encoded(suffix: str, image: np.ndarray | None = None) -> bytes:
 
 def with_orientation(jpeg: bytes, orientation: int) -> bytes:
     tiff = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHH", 1, 0x0112, 3, 1, orientation, 0) + b"\0\0\0\0"
-    segment = b"ExifPolicy\0\0" + tiff
+    segment = b"Exif\0\0" + tiff
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
 
 
@@ -116,3 +116,13 @@ def test_wrong_sources_are_named(tmp_path: Path) -> None:
         load_image(np.zeros((4, 4, 3)))
     with pytest.raises(ImageError, match="exif_policy"):
         load_image(picture(), exif_policy="rotate")  # type: ignore[arg-type]
+
+
+def test_jpegs_that_keep_a_decoder_busy_are_refused() -> None:
+    jpeg = encoded(".jpg")
+    start = jpeg.index(b"\xff\xda")
+    scan = jpeg[start : start + 2 + struct.unpack_from(">H", jpeg, start + 2)[0]]
+    with pytest.raises(ImageError, match="scans"):
+        load_image(jpeg[:start] + scan * 200 + jpeg[start:])
+    with pytest.raises(ImageError, match="filled up"):
+        load_image(jpeg[:2] + b"\xff" * 100_000 + jpeg[2:])

@@ -17,6 +17,10 @@ from maskmend.patcher.mask_images import read_index_mask, read_mask, write_index
 SIZES = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
 
+def list_index_mask(data: bytes, **options: int) -> list[Rle]:
+    return list(read_index_mask(data, **options))
+
+
 def saved(image: Image.Image, kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     image.save(out, kind)
@@ -42,11 +46,11 @@ def test_whatever_is_not_black_is_foreground(mode: str) -> None:
 @given(arrays(np.uint8, SIZES, elements=st.sampled_from([0, 0, 1, 7, 200])))
 def test_an_index_png_holds_its_instances_in_order(indices: np.ndarray) -> None:
     wanted = [Rle.from_dense(indices == value) for value in np.unique(indices) if value]
-    assert read_index_mask(saved(Image.fromarray(indices))) == wanted
-    assert read_index_mask(saved(Image.fromarray(indices.astype(np.uint16)))) == wanted
+    assert list_index_mask(saved(Image.fromarray(indices))) == wanted
+    assert list_index_mask(saved(Image.fromarray(indices.astype(np.uint16)))) == wanted
     picture = Image.fromarray(indices, mode="P")
     picture.putpalette([value for n in range(256) for value in (n, 255 - n, (n * 7) % 256)])
-    assert read_index_mask(saved(picture)) == wanted
+    assert list_index_mask(saved(picture)) == wanted
 
 
 def test_index_pngs_are_written_with_the_first_on_top_and_with_16_bits_when_needed() -> None:
@@ -67,15 +71,26 @@ def test_index_pngs_are_written_with_the_first_on_top_and_with_16_bits_when_need
 def test_what_has_no_indices_is_refused() -> None:
     colours = Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
     with pytest.raises(MaskError, match="colours"):
-        read_index_mask(saved(colours))
+        list_index_mask(saved(colours))
     with pytest.raises(ImageError, match="PNG"):
-        read_index_mask(saved(colours, "JPEG"))
+        list_index_mask(saved(colours, "JPEG"))
     with pytest.raises(UnsupportedImageError):
-        read_index_mask(b"<svg/>")
+        list_index_mask(b"<svg/>")
     many = Image.fromarray(np.arange(200, dtype=np.uint8).reshape(10, 20))
     with pytest.raises(MaskError, match="199"):
-        read_index_mask(saved(many), most=100)
+        list_index_mask(saved(many), most=100)
     with pytest.raises(ImageError, match="at most 50"):
         read_mask(saved(many), max_pixels=50)
     with pytest.raises(ImageError, match="truncated"):
         read_mask(saved(many)[:-30])
+
+
+def test_damaged_pngs_are_refused_in_our_words() -> None:
+    picture = Image.fromarray(np.zeros((4, 4), np.uint8), mode="P")
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    data = saved(picture)
+    place = data.index(b"PLTE")
+    broken = data[: place - 4] + b"\0\0\0\4" + data[place : place + 8] + data[place + 10 :]
+    for damaged in (broken, data[:8] + b"\0\0\0\0IEND" + data[16:24], data[:30]):
+        with pytest.raises((ImageError, MaskError)):
+            list_index_mask(damaged)

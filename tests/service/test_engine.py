@@ -158,6 +158,18 @@ def test_a_second_pass_goes_on_from_the_first() -> None:
     assert (refined & truth).sum() / (refined | truth).sum() > 0.99
 
 
+def test_patches_of_a_ragged_mask_are_held_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, masks = real_case(3)
+    refiner = load_refiner(threads=1)
+    wanted = [r.mask for r in Engine(refiner, EngineOptions(nms=0.6)).refine_image(image, masks)]
+    monkeypatch.setattr("maskmend.service.engine.GROUP", 5)
+    sizes = []
+    forward = refiner.forward
+    monkeypatch.setattr(refiner, "forward", lambda patches: (sizes.append(len(patches)), forward(patches))[1])
+    assert [r.mask for r in Engine(refiner, EngineOptions(nms=0.6)).refine_image(image, masks)] == wanted
+    assert max(sizes) == 5
+
+
 def test_stage_times_add_up() -> None:
     image, masks = real_case(2)
     engine = Engine(load_refiner(threads=1))

@@ -420,6 +420,17 @@ def test_masks_in_no_way_or_in_two(server: Running) -> None:
     refused(post_json(server, masks=[RLES[0]] * 1001), 422, "masks")
 
 
+def test_a_small_request_cannot_ask_for_endless_work(server: Running) -> None:
+    refused(post_parts(server, nms="0.99"), 422, "nms")
+    stripes = [6] * (900 * 900 // 6)
+    answer = post_parts(
+        server, png(np.zeros((900, 900, 3), np.uint8)), [{"size": [900, 900], "counts": stripes}] * 8, nms="0.7"
+    )
+    refused(answer, 422, "masks")
+    answer = post_raw(server, b'{"masks": [' + b"[]," * 2_100_000 + b"[]]}")
+    refused(answer, 422)
+
+
 def test_index_masks_that_are_none(server: Running) -> None:
     for data, status in ((PNG, 422), (jpeg(IMAGE), 422), (b"GIF89a", 415), (png(np.zeros((5, 5), np.uint8)), 422)):
         files = [("image", PNG), ("index_mask", data)]

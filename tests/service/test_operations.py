@@ -293,6 +293,7 @@ def test_too_much_at_once_is_refused_and_the_rest_is_in_time(tmp_path: Path) -> 
         ([], {"MASKMEND_QEUE": "5"}, "MASKMEND_QEUE"),
         ([], {"MASKMEND_QUEUE": "many"}, "queue"),
         (["--tls-cert", "/dev/null"], {}, "tls"),
+        (["--workers", "2", "--weights", "nothing"], {}, "weights"),
         (["--api-keys-file", "/dev/null"], {}, "api_keys_file"),
     ],
 )

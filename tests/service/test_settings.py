@@ -46,6 +46,11 @@ def test_what_is_unknown_or_out_of_range_is_named(
     assert caught.value.field
 
 
+def test_lists_come_from_the_real_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKMEND_WEIGHTS", "bpr-small, bpr-base")
+    assert load_settings().weights == ["bpr-small", "bpr-base"]
+
+
 def test_settings_are_handed_over_to_worker_processes_whole() -> None:
     mine = load_settings({"queue": 7, "weights": ["x"], "tls_cert": None}, None, {})
     assert load_settings({}, None, {HANDED_OVER: mine.model_dump_json(), "MASKMEND_QUEUE": "9"}) == mine

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from maskmend.patcher.errors import ImageError, UnsupportedImageError
 
+_MOST_SCANS = 100
+_MOST_FILLS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -43,6 +46,8 @@ def read_header(data: bytes, field: str) -> Header:
 
 
 def _png(data: bytes, field: str) -> Header:
+    if data[12:16] != b"IHDR":
+        raise ImageError(f"{field} is a damaged PNG: it does not begin with its header", field=field)
     width, height = struct.unpack_from(">II", data, 16)
     at = 8
     while at + 8 <= len(data):
@@ -56,13 +61,15 @@ def _png(data: bytes, field: str) -> Header:
 
 
 def _jpeg(data: bytes, field: str) -> Header:
-    at, size = 2, None
+    at, size, fills = 2, None, 0
     while at + 4 <= len(data):
         if data[at] != 0xFF:
             raise ImageError(f"{field} is a damaged JPEG: no marker where one must be", field=field)
         marker = data[at + 1]
         if marker == 0xFF:
-            at += 1
+            at, fills = at + 1, fills + 1
+            if fills > _MOST_FILLS:
+                raise ImageError(f"{field} is a damaged JPEG: filled up between its markers", field=field)
             continue
         if marker == 0xDA:
             break
@@ -72,7 +79,11 @@ def _jpeg(data: bytes, field: str) -> Header:
             size = Header("JPEG", height, width)
         at += 2 + length
     # Decoders fill in grey for what is missing; the end marker tells a whole file from a cut one.
-    if size is None or data.find(b"\xff\xd9", at) < 0:
+    end = data.find(b"\xff\xd9", at)
+    if size is not None and data.count(b"\xff\xda", at, max(end, at)) > _MOST_SCANS:
+        # Each of them costs the decoder a walk over the whole picture.
+        raise ImageError(f"{field} is a JPEG of more than {_MOST_SCANS} scans; save it again", field=field)
+    if size is None or end < 0:
         raise ImageError(f"{field} is a truncated JPEG; send the whole file", field=field)
     return size
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -32,7 +32,7 @@ def read_mask(data: bytes, *, field: str = "mask", max_pixels: int = MAX_PIXELS)
 
 def read_index_mask(
     data: bytes, *, field: str = "index_mask", most: int = 65_535, max_pixels: int = MAX_PIXELS
-) -> list[Rle]:
+) -> Iterator[Rle]:
     """Read all instances from one PNG whose pixel values are indices: grey of 8 or 16 bits, or a palette.
 
     Args:
@@ -41,7 +41,7 @@ def read_index_mask(
         most: instances that it may hold.
         max_pixels: largest height * width.
 
-    Returns:
+    Yields:
         One mask per value other than 0, in ascending order of the values.
 
     Raises:
@@ -60,7 +60,8 @@ def read_index_mask(
     values = values[values > 0]
     if len(values) > most:
         raise MaskError(f"{field} holds {len(values)} values; at most {most} instances are read", field=field)
-    return [Rle.from_dense(indices == value, field=field) for value in values]
+    for value in values:
+        yield Rle.from_dense(indices == value, field=field)
 
 
 def write_mask(mask: Rle) -> bytes:
@@ -94,21 +95,25 @@ def _decode(data: bytes, field: str, flags: int, max_pixels: int) -> NDArray[Any
     return np.asarray(pixels)
 
 
-def _palette_indices(data: bytes, field: str, max_pixels: int) -> NDArray[np.int64]:
+def _palette_indices(data: bytes, field: str, max_pixels: int) -> NDArray[np.uint8]:
     """Indices of a PNG with a palette: OpenCV resolves them to colours, and the palette tells which colour was which."""
     weights = np.array([1 << 16, 1 << 8, 1])
     # Palettes often end in a row of unused black entries: of several entries of one colour the first is meant.
     known, first = np.unique(_palette(data, field).astype(np.int64) @ weights, return_index=True)
     bgr = _decode(data, field, cv2.IMREAD_COLOR, max_pixels)
-    colours = bgr[..., ::-1].astype(np.int64) @ weights
-    return np.asarray(first[np.searchsorted(known, colours).clip(0, len(known) - 1)], np.int64)
+    indices = np.empty(bgr.shape[:2], np.uint8)
+    # A few rows at a time: the whole picture as integers would be many times the picture.
+    for rows in range(0, len(bgr), 64):
+        colours = bgr[rows : rows + 64, :, ::-1].astype(np.int64) @ weights
+        indices[rows : rows + 64] = first[np.searchsorted(known, colours).clip(0, len(known) - 1)]
+    return indices
 
 
 def _palette(data: bytes, field: str) -> NDArray[np.uint8]:
     at = 8
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"PLTE":
+        if kind == b"PLTE" and length % 3 == 0 and 0 < length <= 768:
             return np.frombuffer(data, np.uint8, length, at + 8).reshape(-1, 3)
         at += 12 + length
     raise ImageError(f"{field} has a colour type that needs a palette, and none; save it again", field=field)

@@ -13,8 +13,9 @@ from maskmend.patcher._jit import compiled
 from maskmend.patcher.errors import MaskError
 from maskmend.patcher.rle import Rle
 
-MAX_WORK = 2 * 10**8
-"""Largest product of corners and outlines, holes included: with more, joining holes would take minutes."""
+MAX_WORK = 10**7
+"""Largest product of corners and outlines, holes included: with more, joining holes would take
+many seconds."""
 Corners = list[tuple[int, int]]
 
 

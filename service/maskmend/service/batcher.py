@@ -72,7 +72,7 @@ class _Order:
     came: float
     answer: Future[Patches] = field(default_factory=Future)
     taken: int = 0
-    done: int = 0
+    done: set[int] = field(default_factory=set)
     out: Patches | None = None
 
     @property
@@ -212,14 +212,13 @@ class Batcher:
     def _run(self, pieces: list[_Piece]) -> None:
         try:
             out = self._forward(np.concatenate([piece.patches for piece in pieces]))
+            start = 0
+            for piece in pieces:
+                count = piece.stop - piece.start
+                _deliver(piece, out[start : start + count])
+                start += count
         except Exception as error:
             self._run_again(pieces, error)
-            return
-        start = 0
-        for piece in pieces:
-            count = piece.stop - piece.start
-            _deliver(piece, out[start : start + count])
-            start += count
 
     def _run_again(self, pieces: list[_Piece], error: Exception) -> None:
         """Half as many patches where memory ran out; otherwise each request alone, so that only the guilty one fails."""
@@ -277,8 +276,8 @@ def _deliver(piece: _Piece, out: Patches) -> None:
     if order.out is None:
         order.out = np.empty((len(order.patches), *out.shape[1:]), np.float32)
     order.out[piece.start : piece.stop] = out
-    order.done += piece.stop - piece.start
-    if order.done == len(order.patches):
+    order.done.update(range(piece.start, piece.stop))
+    if len(order.done) == len(order.patches):
         order.answer.set_result(order.out)
 
 

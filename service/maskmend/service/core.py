@@ -19,11 +19,11 @@ from maskmend.service.admission import Admission
 from maskmend.service.batcher import Ticket
 from maskmend.service.engine import Engine, PatchRefiner
 from maskmend.service.errors import CancelledError, ServiceError
-from maskmend.service.inputs import IndexMask, InputLimits, Masks, check_count, read_image, read_masks
+from maskmend.service.inputs import IndexMask, InputLimits, MaskFile, Masks, check_count, read_image, read_masks
 from maskmend.service.metrics import Metrics
 from maskmend.service.outputs import describe, index_picture
 from maskmend.service.schema import Encoding, RefineAnswer, RefinedMask, RefineOptions
-from maskmend.service.served import Served
+from maskmend.service.served import Served, ServedModel
 from maskmend.service.stages import StageTimes
 from maskmend.service.tracing import Tracer
 
@@ -48,7 +48,10 @@ class Job:
     def large(self) -> bool:
         """Whether it is one of those that must not take all places."""
         size = self.image.nbytes if isinstance(self.image, np.ndarray) else len(self.image)
-        return size > LARGE_BYTES or (not isinstance(self.masks, IndexMask) and len(self.masks) > LARGE_MASKS)
+        if isinstance(self.masks, IndexMask):
+            return size + len(self.masks.data) > LARGE_BYTES
+        size += sum(len(mask.data) for mask in self.masks if isinstance(mask, MaskFile))
+        return size > LARGE_BYTES or len(self.masks) > LARGE_MASKS
 
 
 class Core:
@@ -119,12 +122,13 @@ class Core:
                 job = Job(image, [np.roll(disk, 3, 1), disk], options, "warm-up", "warm-up")
                 await self.refine(job, left=WARM_UP_SECONDS)
 
-    async def close(self) -> None:
-        """Take nothing new, finish what was begun, stop the threads."""
+    async def close(self, seconds: float) -> None:
+        """Take nothing new, finish what was begun, but wait no longer than this, stop the threads."""
         self.admission.draining = True
-        while self.admission.busy or self.admission.waiting:
+        until = time.monotonic() + seconds
+        while (self.admission.busy or self.admission.waiting) and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        self._threads.shutdown(wait=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.get_running_loop().run_in_executor(None, self.served.close)
 
     async def _run(self, job: Job, left: float | None) -> AsyncGenerator[RefinedMask | RefineAnswer, None]:
@@ -160,7 +164,16 @@ class Core:
         allowed = min(t for t in (most, options.timeout_s, left) if t is not None)
         ticket = Ticket(began + allowed)
         ticket.check()
-        await self.admission.enter(ticket, large=job.large)
+        with self.served.lease(model):
+            await self.admission.enter(ticket, large=job.large)
+            async with aclosing(self._working(job, model, ticket, began)) as items:
+                async for item in items:
+                    yield item
+
+    async def _working(
+        self, job: Job, model: ServedModel, ticket: Ticket, began: float
+    ) -> AsyncGenerator[RefinedMask | RefineAnswer, None]:
+        """Have a thread do it, in the place that admission gave."""
         started = time.monotonic()
         loop = asyncio.get_running_loop()
         ready: asyncio.Queue[RefinedMask | RefineAnswer | BaseException] = asyncio.Queue()
@@ -205,7 +218,7 @@ class Core:
         with times.measure("decode"):
             image = read_image(job.image, options.exif_policy, self.limits)
             height, width = image.shape[:2]
-            masks = read_masks(job.masks, height, width, self.limits)
+            masks = read_masks(job.masks, height, width, self.limits, ticket.check)
         # All patches of a group go to the batcher at once: it makes the batches.
         engine = Engine(refiner, options.engine_options(), batch_size=_GROUP)
         refined: dict[int, Rle] = {}

@@ -21,8 +21,9 @@ from maskmend.service.stages import StageTimes
 
 EMPTY_MASK = "the coarse mask is empty"
 FULL_MASK = "the coarse mask fills the image"
+Patches = NDArray[np.float32]
 GROUP = 256
-"""Patches held at once, at most, unless a single instance has more."""
+"""Patches held at once, at most."""
 AGAIN = 1.0
 """Mean shift of the edge within a patch, in px, from which the next pass looks there again."""
 
@@ -81,6 +82,24 @@ class Proposal:
     previous: Rle
     refined: Rle
     votes: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = field(default_factory=list)
+
+
+def _pieces(group: list[Proposal]) -> Iterator[list[tuple[Proposal, NDArray[np.int32]]]]:
+    """The boxes of a group, at most `GROUP` at a time: a single ragged mask may have tens of thousands."""
+    pieces: list[tuple[Proposal, NDArray[np.int32]]] = []
+    room = GROUP
+    for work in group:
+        start = 0
+        while start < len(work.boxes):
+            boxes = work.boxes[start : start + room]
+            pieces.append((work, boxes))
+            start += len(boxes)
+            room -= len(boxes)
+            if not room:
+                yield pieces
+                pieces, room = [], GROUP
+    if pieces:
+        yield pieces
 
 
 class Engine:
@@ -202,26 +221,34 @@ class Engine:
         group = [work for work in group if len(work.boxes)]
         if not group:
             return
-        refiner = self._refiner
-        with self.stages.measure("crops"):
-            crops = [
-                extract_patches(image, work.refined, work.boxes, size=refiner.input_size, padding=refiner.padding)
-                for work in group
-            ]
-            patches = np.concatenate(crops)
-        with self.stages.measure("network"):
-            probabilities = np.concatenate(
-                [
-                    refiner.forward(patches[start : start + self._batch_size])
-                    for start in range(0, len(patches), self._batch_size)
-                ]
-            )
-        start = 0
+        found: dict[int, list[tuple[Patches, Patches]]] = {work.index: [] for work in group}
+        for pieces in _pieces(group):
+            patches = self._crops(image, pieces)
+            with self.stages.measure("network"):
+                size = self._batch_size
+                parts = [self._refiner.forward(patches[i : i + size]) for i in range(0, len(patches), size)]
+                probabilities = np.concatenate(parts)
+            start = 0
+            with self.stages.measure("reassemble"):
+                for work, boxes in pieces:
+                    part = slice(start, start + len(boxes))
+                    start = part.stop
+                    found[work.index].append((probabilities[part], self._votes(patches[part], probabilities[part])))
         with self.stages.measure("reassemble"):
             for work in group:
-                part = slice(start, start + len(work.boxes))
-                start = part.stop
-                self._reassemble(work, patches[part], probabilities[part])
+                probabilities, votes = (np.concatenate(parts) for parts in zip(*found[work.index], strict=True))
+                work.votes.append((work.boxes, probabilities))
+                work.previous, work.refined = work.refined, reassemble(work.refined, work.boxes, votes)
+
+    def _crops(self, image: NDArray[np.uint8], pieces: list[tuple[Proposal, NDArray[np.int32]]]) -> Patches:
+        refiner = self._refiner
+        with self.stages.measure("crops"):
+            return np.concatenate(
+                [
+                    extract_patches(image, work.refined, boxes, size=refiner.input_size, padding=refiner.padding)
+                    for work, boxes in pieces
+                ]
+            )
 
     def _boxes_again(self, work: Proposal) -> NDArray[np.int32]:
         """Boxes along the new edge, of those places where it moved far in the last pass."""
@@ -239,10 +266,10 @@ class Engine:
         # An edge that crosses the patch is about as long as its side.
         return np.asarray(boxes[inside >= AGAIN * side])
 
-    def _reassemble(self, work: Proposal, patches: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
-        votes = hold(probabilities, self._coarse_patches(patches), HOLD) if self._options.guard else probabilities
-        work.votes.append((work.boxes, probabilities))
-        work.previous, work.refined = work.refined, reassemble(work.refined, work.boxes, fade(votes))
+    def _votes(self, patches: Patches, probabilities: Patches) -> Patches:
+        """What is averaged: probabilities held back by the guard, and fading towards the patches' borders."""
+        held = hold(probabilities, self._coarse_patches(patches), HOLD) if self._options.guard else probabilities
+        return fade(held)
 
     def _finish(self, image: NDArray[np.uint8], work: Proposal) -> InstanceResult:
         with self.stages.measure("guard"):

@@ -16,6 +16,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 3
 _PORTS = {"http": 80, "https": 443}
 _CHUNK = 65_536
+_INSIDE = [ipaddress.ip_network(net) for net in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "fec0::/10")]
+"""Ranges that translate to IPv4, or were private once, and that the library calls global."""
 Resolve = Callable[[str, int], Sequence[str]]
 
 
@@ -33,7 +35,7 @@ class Fetcher:
     Args:
         hosts: names that may be asked, exactly.
         most: bytes of a file.
-        seconds: for all of it.
+        seconds: for the file, and for each step on the way to it.
         resolve: from host and port to addresses.
         inside: let addresses through that are not public; for tests alone.
         ports: by scheme.
@@ -66,7 +68,10 @@ class Fetcher:
             answer = self._ask(url, until)
             if isinstance(answer, bytes):
                 return answer
-            url = urljoin(url, answer.location)
+            try:
+                url = urljoin(url, answer.location)
+            except ValueError:
+                raise InvalidRequestError("image_url is redirected to what is no URL", field="image_url") from None
         raise InvalidRequestError("image_url is redirected too often", field="image_url")
 
     def _ask(self, url: str, until: float) -> bytes | _Redirect:
@@ -152,4 +157,4 @@ def _is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or ip.sixtofour
         if inner is not None:
             ip = inner
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in net for net in _INSIDE if net.version == ip.version)

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from maskmend.patcher.errors import MaskmendError
 from maskmend.service.auth import Keys, RateLimit
 from maskmend.service.core import Core
-from maskmend.service.errors import ServiceError, grpc_status
+from maskmend.service.errors import ServiceError, UnavailableError, grpc_status
 from maskmend.service.logs import request_id
 from maskmend.service.messages import read_job, write_answer, write_error, write_mask
 from maskmend.service.proto import maskmend_pb2 as pb
@@ -38,6 +38,7 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
 
     def __init__(self, core: Core, keys: Keys, rate: RateLimit) -> None:
         self._core, self._keys, self._rate = core, keys, rate
+        self.closing = False
 
     async def Refine(  # noqa: N802 - the protocol's name
         self, request: pb.RefineRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -58,7 +59,7 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
     ) -> AsyncIterator[pb.RefineEvent]:
         """See maskmend.proto. A failed image does not end the stream."""
         try:
-            self._admit(context)
+            self._known(context)
         except MaskmendError as error:
             await self._abort(context, error, "")
         ready: asyncio.Queue[pb.RefineEvent | None] = asyncio.Queue(maxsize=64)
@@ -88,11 +89,14 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
             finally:
                 places.release()
 
-        async with asyncio.TaskGroup() as group:
-            async for request in requests:
-                await places.acquire()
-                group.create_task(one(request))
-        await ready.put(None)
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for request in requests:
+                    await places.acquire()
+                    group.create_task(one(request))
+        finally:
+            # Whatever happened, nobody may wait for more.
+            await ready.put(None)
 
     async def _events(
         self, request: pb.RefineRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -100,6 +104,7 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
         name = _name(request)
         request_id.set(name)
         try:
+            self._admit(context)
             job = await _aside(lambda: read_job(request, name, self._core.limits))
             async with aclosing(self._core.stream(job, left=context.time_remaining())) as items:
                 async for item in items:
@@ -107,14 +112,22 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
                         yield pb.RefineEvent(request_id=name, instance=write_mask(item))
                     else:
                         yield pb.RefineEvent(request_id=name, done=write_answer(item))
-        except MaskmendError as error:
-            self._core.metrics.rejects.labels(error.code).inc()
+        except Exception as error:
+            if not isinstance(error, MaskmendError):
+                logger.error("an image of a stream failed for a reason that nobody foresaw", exc_info=error)
+            self._core.metrics.rejects.labels(getattr(error, "code", ServiceError.code)).inc()
             yield pb.RefineEvent(request_id=name, error=write_error(error, name))
 
     def _admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if self.closing:
+            raise UnavailableError("the service is stopping; try again elsewhere", retry_after=5)
+        caller = self._known(context)
+        # Of `ipv4:10.0.0.1:5000` the port is another with every connection.
+        self._rate.take(caller or context.peer().rpartition(":")[0])
+
+    def _known(self, context: grpc.aio.ServicerContext[Any, Any]) -> str | None:
         sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        caller = self._keys.caller(sent.get("authorization"), sent.get("x-api-key"))
-        self._rate.take(caller or context.peer())
+        return self._keys.caller(sent.get("authorization"), sent.get("x-api-key"))
 
     async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception, name: str) -> None:
         """End the call with the status of an error; its code, field and request id go into the trailing metadata."""
@@ -169,7 +182,8 @@ class GrpcServer:
                 ("grpc.so_reuseport", 1),
             ],
         )
-        pb_grpc.add_RefineServiceServicer_to_server(RefineServicer(core, keys, rate), self._server)  # type: ignore[no-untyped-call]
+        self._servicer = RefineServicer(core, keys, rate)
+        pb_grpc.add_RefineServiceServicer_to_server(self._servicer, self._server)  # type: ignore[no-untyped-call]
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
@@ -188,6 +202,10 @@ class GrpcServer:
     async def say_unready(self) -> None:
         """Have health checks answer that no more requests are welcome."""
         await self._health.enter_graceful_shutdown()
+
+    def refuse_new(self) -> None:
+        """From now on answer new calls with UNAVAILABLE."""
+        self._servicer.closing = True
 
     async def stop(self, seconds: float) -> None:
         """Take nothing new; wait for calls under way, but no longer than this."""

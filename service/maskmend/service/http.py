@@ -240,7 +240,20 @@ def _add_models(app: FastAPI) -> None:
         return info
 
 
+async def _check_models(core: Core) -> None:
+    loop = asyncio.get_running_loop()
+    for info in core.served.list():
+        ticket = Ticket(time.monotonic() + _READY_SECONDS)
+        try:
+            await loop.run_in_executor(None, core.served.get(info.name).check, ticket)
+        except MaskmendError as error:
+            raise UnavailableError(f"model {info.name} does not answer: {error}", retry_after=5) from error
+
+
 def _add_operations(app: FastAPI) -> None:
+    checking = asyncio.Lock()
+    app.state.ready_at = float("-inf")
+
     @app.get("/healthz/live", summary="Whether the process is there", tags=["operations"])
     async def live() -> dict[str, str]:
         return {"status": "live"}
@@ -255,13 +268,11 @@ def _add_operations(app: FastAPI) -> None:
         core: Core = request.app.state.core
         if request.app.state.draining or core.admission.draining:
             raise UnavailableError("the service is stopping", retry_after=5)
-        loop = asyncio.get_running_loop()
-        for info in core.served.list():
-            ticket = Ticket(time.monotonic() + _READY_SECONDS)
-            try:
-                await loop.run_in_executor(None, core.served.get(info.name).check, ticket)
-            except MaskmendError as error:
-                raise UnavailableError(f"model {info.name} does not answer: {error}", retry_after=5) from error
+        # One check at a time, and not more than one a second: anyone may ask.
+        async with checking:
+            if time.monotonic() - app.state.ready_at > 1.0:
+                await _check_models(core)
+                app.state.ready_at = time.monotonic()
         return {"status": "ready"}
 
     @app.get("/metrics", summary="Prometheus metrics", tags=["operations"], response_class=Response)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ class IndexMask:
     data: bytes
 
 
+MOST_RUNS = 8_000_000
+"""Of all masks of a request together."""
 Masks = Sequence[object] | IndexMask
 
 
@@ -54,20 +56,30 @@ def read_image(source: bytes | NDArray[np.uint8], policy: ExifPolicy, limits: In
     return load_image(source, exif_policy=policy, max_pixels=limits.max_pixels)
 
 
-def read_masks(masks: Masks, height: int, width: int, limits: InputLimits) -> list[Rle]:
+def read_masks(
+    masks: Masks, height: int, width: int, limits: InputLimits, check: Callable[[], None] = lambda: None
+) -> list[Rle]:
     """Read the masks of a request: `Rle`, COCO RLE, polygons, COCO records, `MaskFile`, arrays; or one `IndexMask`.
+
+    `check` is called before each mask, and may raise.
 
     Raises:
         InvalidRequestError: there are none, or too many.
         MaskError: one of them cannot be read, or is of another size than the image.
     """
     if isinstance(masks, IndexMask):
-        found = read_index_mask(masks.data, field="index_mask", most=limits.max_instances, max_pixels=limits.max_pixels)
+        found: list[Rle] = []
+        options = {"most": limits.max_instances, "max_pixels": limits.max_pixels}
+        for instance in read_index_mask(masks.data, field="index_mask", **options):
+            check()
+            found.append(_sized(instance, height, width, "index_mask"))
         _check_count(len(found), limits, "index_mask")
-        return [_sized(mask, height, width, "index_mask") for mask in found]
+        return found
     check_count(masks, limits)
-    read = []
+    read: list[Rle] = []
+    runs = 0
     for number, mask in enumerate(masks):
+        check()
         field = f"masks[{number}]"
         given: Any = mask
         if isinstance(given, MaskFile):
@@ -77,6 +89,9 @@ def read_masks(masks: Masks, height: int, width: int, limits: InputLimits) -> li
         # Polygons need the frame; of other masks the size is checked below, where the remedy is known.
         frame = {"height": height, "width": width} if isinstance(given, (list, tuple)) else {}
         read.append(_sized(as_rle(given, **frame, field=field), height, width, field))
+        runs += len(read[-1].counts)
+        if runs > MOST_RUNS:
+            raise InvalidRequestError(f"the masks have more than {MOST_RUNS} runs together; send fewer", field=field)
     return read
 
 

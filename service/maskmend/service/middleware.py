@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from maskmend.patcher.errors import MaskmendError
 from maskmend.service.auth import Keys, RateLimit
 from maskmend.service.errors import (
     BadRequestError,
+    CancelledError,
     OverloadedError,
     ServiceError,
     StalledError,
@@ -91,6 +93,9 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                # The work is done; a client that is slow to read its answer must not keep others out.
+                self._held.bytes -= limited.received
+                limited.received = 0
                 known = {key.lower() for key, _ in message["headers"]}
                 more = {**SECURITY_HEADERS, b"x-request-id": name.encode()}
                 if status >= 400 and has_body and not limited.ended:
@@ -102,6 +107,8 @@ class Gate:
         try:
             self._check(scope, headers)
             await self._app(scope, limited, answer)
+        except ClientDisconnect:
+            scope["state"]["refusal"] = CancelledError.code
         except Exception as error:
             if status:
                 raise

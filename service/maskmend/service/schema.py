@@ -44,7 +44,7 @@ class RefineOptions(BaseModel):
     weights: str | None = Field(default=None, max_length=64, description="Name of a served model; see GET /v1/models.")
     precision: Literal["fp32", "bf16"] | None = Field(default=None, description="Must be one the model is served with.")
     nms: FiniteFloat = Field(
-        default=0.25, gt=0, lt=1, description="Overlap of patches: 0.15 fewest, 0.55 best quality."
+        default=0.25, gt=0, le=0.7, description="Overlap of patches: 0.15 fewest, 0.55 best quality."
     )
     passes: int = Field(default=3, ge=1, le=5, strict=True, description="Refine again where the edge moved far.")
     guard: bool = Field(default=True, strict=True, description="Keep masks that are already right.")

@@ -17,11 +17,13 @@ from maskmend.models.refiner import BprRefiner
 from maskmend.models.zoo import Weights
 from maskmend.patcher.errors import MaskmendError, OptionError
 from maskmend.service.batcher import Batcher, Patches, Ticket
-from maskmend.service.errors import BadRequestError, NotFoundError
+from maskmend.service.errors import BadRequestError, InvalidRequestError, NotFoundError
 from maskmend.service.schema import ModelInfo
 
 logger = logging.getLogger("maskmend.served")
 
+MOST_PATCHES = 20_000
+"""Of one request, all passes together."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -88,11 +90,18 @@ class TicketRefiner:
         self.patch, self.input_size, self.padding = refiner.patch, refiner.input_size, refiner.padding
         self.provenance = refiner.provenance
         self._batcher, self._ticket = model.batcher, ticket
+        self._left = MOST_PATCHES
 
     def forward(self, patches: NDArray[np.float32]) -> Patches:
         """See `BprRefiner.forward`."""
         if not len(patches):
             return np.zeros((0, self.patch, self.patch), np.float32)
+        self._left -= len(patches)
+        if self._left < 0:
+            raise InvalidRequestError(
+                f"the masks' edges need more than {MOST_PATCHES} patches; send fewer masks at a time, or a lower nms",
+                field="masks",
+            )
         return self._batcher.run(patches, self._ticket)
 
 

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors import Multiprocess
 
+from maskmend.models import resolve_weights
 from maskmend.patcher.errors import OptionError
 from maskmend.service.auth import Keys, RateLimit
 from maskmend.service.core import Core
@@ -89,7 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             if rpc is not None:
                 await rpc.say_unready()
                 await rpc.stop(settings.drain_s)
-            await core.close()
+            await core.close(settings.drain_s)
             logger.info("drained")
 
     app = build_app(core, metrics, keys, rate, settings, lifespan)
@@ -107,10 +108,13 @@ def _drain_on_sigterm(app: FastAPI, rpc: GrpcServer | None, delay: float) -> Non
         again, app.state.draining = app.state.draining, True
         if rpc is not None and not again:
             loop.call_soon_threadsafe(lambda: asyncio.ensure_future(rpc.say_unready()))
-        if delay and not again:
-            loop.call_soon_threadsafe(loop.call_later, delay, stop, number, frame)
-        else:
+
+        def end() -> None:
+            if rpc is not None:
+                rpc.refuse_new()
             stop(number, frame)
+
+        loop.call_soon_threadsafe(loop.call_later, 0.0 if again else delay, end)
 
     signal.signal(signal.SIGTERM, drain)
 
@@ -183,6 +187,11 @@ def serve(settings: Settings) -> int:
     port = listening.getsockname()[1]
     several = settings.workers > 1
     app = None if several else create_app(settings)
+    if several:
+        # A worker that cannot start would be started again and again.
+        Keys(settings.api_keys_file)
+        for given in settings.weights:
+            resolve_weights(given).verify(("onnx",))
     config = uvicorn.Config(
         app or "maskmend.service.server:create_app",
         factory=several,

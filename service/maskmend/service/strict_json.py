@@ -10,6 +10,7 @@ from maskmend.service.errors import BadRequestError, InvalidRequestError
 
 _MOST_DIGITS = 30
 _DEEPEST = 32
+_MOST_ITEMS = 2_000_000
 
 
 def read_json(data: bytes, field: str = "body") -> Any:
@@ -21,8 +22,12 @@ def read_json(data: bytes, field: str = "body") -> Any:
 
     Raises:
         BadRequestError: it is no JSON, nested deeper than 32, or holds a number or text that no sane client writes.
-        InvalidRequestError: it holds NaN, infinity, or a key twice.
+        InvalidRequestError: it holds more than 2,000,000 values, NaN, infinity, or a key twice.
     """
+    if data.count(b",") > _MOST_ITEMS:
+        raise InvalidRequestError(
+            f"{field} holds more than {_MOST_ITEMS} values; send fewer or simpler masks", field=field
+        )
     try:
         value = json.loads(
             data.decode("utf-8"),
