@@ -81,6 +81,7 @@ def test_lengths_must_agree() -> None:
         arbitrate([mask], [mask, mask], [0.5])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 12), st.integers(1, 12)), max_size=9),
     st.integers(0, 6),

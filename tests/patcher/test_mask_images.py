@@ -5,7 +5,7 @@ import io
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -27,6 +27,7 @@ def saved(image: Image.Image, kind: str = "PNG") -> bytes:
     return out.getvalue()
 
 
+@settings(deadline=None)
 @given(arrays(bool, SIZES))
 def test_a_mask_goes_through_a_png_unchanged(dense: np.ndarray) -> None:
     mask = Rle.from_dense(dense)
@@ -43,6 +44,7 @@ def test_whatever_is_not_black_is_foreground(mode: str) -> None:
     assert np.array_equal(read_mask(saved(picture.convert(mode))).to_dense(), dense)
 
 
+@settings(deadline=None)
 @given(arrays(np.uint8, SIZES, elements=st.sampled_from([0, 0, 1, 7, 200])))
 def test_an_index_png_holds_its_instances_in_order(indices: np.ndarray) -> None:
     wanted = [Rle.from_dense(indices == value) for value in np.unique(indices) if value]

@@ -13,6 +13,17 @@ from running import Running, running
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One server for all tests that leave it as it was."""
     log = tmp_path_factory.mktemp("server") / "log"
-    flags = ("--max-body-mb", "8", "--max-image-mp", "30", "--read-timeout-s", "3", "--max-parts", "300")
+    flags = (
+        "--max-body-mb",
+        "8",
+        "--max-image-mp",
+        "30",
+        "--read-timeout-s",
+        "3",
+        "--max-parts",
+        "300",
+        "--max-patches",
+        "1000",
+    )
     with running(log, *flags) as found:
         yield found

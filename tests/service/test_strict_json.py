@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskmend.service.errors import BadRequestError, InvalidRequestError, MediaTypeError, ServiceError
@@ -22,6 +22,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_plain_json_is_read_as_it_is(value: object) -> None:
     assert read_json(json.dumps(value).encode()) == value
@@ -41,6 +42,7 @@ def test_what_json_cannot_mean_is_invalid(text: str) -> None:
         read_json(text.encode())
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=300), st.sampled_from(["application/json", "multipart/form-data; boundary=x", "text/plain", ""])
 )
@@ -55,6 +57,7 @@ PART = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(PART, max_size=5), st.sampled_from([b"--x--\r\n", b"--x--", b"", b"--x"]))
 def test_multipart_bodies_are_read_or_refused_and_nothing_else(parts: list[tuple[bytes, bytes]], end: bytes) -> None:
     head = b'--x\r\ncontent-disposition: form-data; name="%s"\r\n\r\n%s\r\n'

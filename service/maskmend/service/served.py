@@ -22,17 +22,16 @@ from maskmend.service.schema import ModelInfo
 
 logger = logging.getLogger("maskmend.served")
 
-MOST_PATCHES = 20_000
-"""Of one request, all passes together."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """See `Batcher`."""
+    """See `Batcher`; `max_patches` is what one request may need, all passes together."""
 
     max_batch: int = 32
     max_delay: float = 0.002
+    max_patches: int = 20_000
 
 
 class ServedModel:
@@ -41,7 +40,7 @@ class ServedModel:
     def __init__(
         self, weights: Weights, refiner: BprRefiner, batching: BatchSettings, observe: Callable[[int], None] | None
     ) -> None:
-        self.weights, self.refiner = weights, refiner
+        self.weights, self.refiner, self.max_patches = weights, refiner, batching.max_patches
         self.batcher = Batcher(
             refiner.forward, max_batch=batching.max_batch, max_delay=batching.max_delay, observe=observe
         )
@@ -90,7 +89,7 @@ class TicketRefiner:
         self.patch, self.input_size, self.padding = refiner.patch, refiner.input_size, refiner.padding
         self.provenance = refiner.provenance
         self._batcher, self._ticket = model.batcher, ticket
-        self._left = MOST_PATCHES
+        self._most = self._left = model.max_patches
 
     def forward(self, patches: NDArray[np.float32]) -> Patches:
         """See `BprRefiner.forward`."""
@@ -99,7 +98,7 @@ class TicketRefiner:
         self._left -= len(patches)
         if self._left < 0:
             raise InvalidRequestError(
-                f"the masks' edges need more than {MOST_PATCHES} patches; send fewer masks at a time, or a lower nms",
+                f"the masks' edges need more than {self._most} patches; send fewer masks at a time, or a lower nms",
                 field="masks",
             )
         return self._batcher.run(patches, self._ticket)

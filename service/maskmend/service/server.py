@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         runtime=settings.runtime,
         precision=settings.precision,
         threads=settings.threads,
-        batching=BatchSettings(settings.max_batch, settings.max_delay_ms / 1000),
+        batching=BatchSettings(settings.max_batch, settings.max_delay_ms / 1000, settings.max_patches),
         observe=metrics.batch_size.observe,
     )
     core = Core(

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     )
     max_image_mp: float = Field(default=64.0, gt=0, le=268, description="Largest image.")
     max_instances: int = Field(default=1000, ge=1, le=65_535, description="Most masks of one image.")
+    max_patches: int = Field(default=20_000, ge=1, description="Most patches of one request, all passes together.")
     max_parts: int = Field(default=1100, ge=1, le=100_000, description="Most parts of a multipart request.")
     api_keys_file: Path | None = Field(default=None, description="File with one key a line; without it anyone may ask.")
     rate_limit: float = Field(default=0.0, ge=0, description="Requests a minute and key (or address); 0 is no limit.")
