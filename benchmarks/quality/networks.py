@@ -86,11 +86,11 @@ def speed(settings: dict[str, Any]) -> float:
 
 def milliseconds(settings: dict[str, Any], work: Path) -> tuple[float, float, int]:
     """(ms per patch on OpenVINO, one thread; GMAC; parameters)."""
+    import torch
+
     from maskmend.models import load_refiner
     from maskmend.models.architectures import build_network
     from maskmend.models.export import write_weights
-
-    import torch
 
     folder = work / settings["name"] / "weights"
     network = build_network(settings["architecture"], **settings["arguments"])
@@ -160,7 +160,8 @@ def report(names: list[str], work: Path, seconds: float) -> None:
     axes.set_xlabel("ms per patch (OpenVINO, one thread)")
     axes.set_ylabel("accuracy within 5 px of the true boundary")
     axes.set_title(f"Networks after {seconds:.0f} CPU seconds of training")
-    axes.legend(loc="lower right")
+    axes.margins(x=0.3, y=0.12)
+    axes.legend(loc="upper right")
     figure.tight_layout()
     figure.savefig(work / "networks.png", dpi=110)
 
