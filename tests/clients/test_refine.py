@@ -95,7 +95,7 @@ def test_bad_records_stay_and_are_named(run: Run, job: SmallJob, tmp_path: Path)
     assert done.returncode == 3, done.stderr
     errors = [json.loads(line) for line in (tmp_path / "out.json.errors.jsonl").read_text().splitlines()]
     assert [e["index"] for e in errors] == [0, 1, 2, 3, 7]
-    assert {e["code"] for e in errors} == {"invalid_mask", "unsupported_image"}
+    assert {e["code"] for e in errors} == {"invalid_mask", "invalid_image", "unsupported_image"}
     assert all(set(e) == {"index", "id", "image_id", "code", "message"} for e in errors)
     after = json.loads((tmp_path / "out.json").read_text())
     assert all(after[e["index"]] == records[e["index"]] for e in errors)

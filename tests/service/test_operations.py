@@ -192,8 +192,8 @@ def test_a_client_that_leaves_is_not_worked_for(tmp_path: Path) -> None:
                 httpx.post(
                     f"{server.url}/v1/refine",
                     files={"image": png(image)},
-                    data={"masks": rles, "nms": "0.55"},
-                    timeout=httpx.Timeout(60, read=0.7),
+                    data={"masks": rles, "nms": "0.7"},
+                    timeout=httpx.Timeout(60, read=0.2),
                 )
         for _ in range(100):
             text = httpx.get(f"{server.url}/metrics").text
