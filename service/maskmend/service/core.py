@@ -17,7 +17,7 @@ from maskmend.patcher import Rle
 from maskmend.patcher.errors import MaskmendError
 from maskmend.service.admission import Admission
 from maskmend.service.batcher import Ticket
-from maskmend.service.engine import Engine, PatchRefiner
+from maskmend.service.engine import GROUP, Engine, PatchRefiner
 from maskmend.service.errors import CancelledError, ServiceError
 from maskmend.service.inputs import IndexMask, InputLimits, MaskFile, Masks, check_count, read_image, read_masks
 from maskmend.service.metrics import Metrics
@@ -31,7 +31,6 @@ LARGE_BYTES = 4_000_000
 LARGE_MASKS = 64
 WARM_UP_SECONDS = 600.0
 """Compiling every kernel on a busy machine without a cache takes longer than any request may."""
-_GROUP = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class Core:
             for encoding in get_args(Encoding):
                 options = RefineOptions(weights=info.name, encoding=encoding)
                 job = Job(image, [np.roll(disk, 3, 1), disk], options, "warm-up", "warm-up")
-                await self.refine(job, left=WARM_UP_SECONDS)
+                await self.refine(job)
 
     async def close(self, seconds: float) -> None:
         """Take nothing new, finish what was begun, but wait no longer than this, stop the threads."""
@@ -183,6 +182,7 @@ class Core:
 
         def work() -> None:
             try:
+                # Once more: when the request is given up, its own lease ends before this thread does.
                 with self.served.lease(model):
                     emit(self._work(job, model.for_ticket(ticket), ticket, started - began, emit))
             except BaseException as error:
@@ -220,7 +220,7 @@ class Core:
             height, width = image.shape[:2]
             masks = read_masks(job.masks, height, width, self.limits, ticket.check)
         # All patches of a group go to the batcher at once: it makes the batches.
-        engine = Engine(refiner, options.engine_options(), batch_size=_GROUP)
+        engine = Engine(refiner, options.engine_options(), batch_size=GROUP)
         refined: dict[int, Rle] = {}
         for index, result in engine.refine_each(image, masks):
             ticket.check()

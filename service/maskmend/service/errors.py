@@ -13,6 +13,7 @@ from maskmend.patcher.errors import (
     UnsupportedImageError,
     WeightsError,
 )
+from maskmend.service.schema import ErrorBody
 
 
 class ServiceError(MaskmendError):
@@ -125,6 +126,19 @@ _OF_THE_LIBRARY: tuple[tuple[type[MaskmendError], int, str], ...] = (
     (RuntimeUnavailableError, 503, "UNAVAILABLE"),
     (WeightsError, 503, "UNAVAILABLE"),
 )
+
+
+def foreseen(error: BaseException) -> MaskmendError:
+    """An error of ours as it is; in place of any other, one that says nothing but where to look."""
+    if isinstance(error, MaskmendError):
+        return error
+    return ServiceError("something went wrong; the server's log says what")
+
+
+def error_body(error: BaseException, name: str) -> ErrorBody:
+    """What the client is told of an error. `name`: of the request."""
+    ours = foreseen(error)
+    return ErrorBody(code=ours.code, message=str(ours)[:1500], field=ours.field[:200], request_id=name)
 
 
 def http_status(error: MaskmendError) -> int:

@@ -7,7 +7,8 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import urljoin, urlsplit
 
 from maskmend.service.errors import ForbiddenError, InvalidRequestError, TooLargeError
@@ -132,23 +133,19 @@ class _Redirect:
         self.location = location
 
 
-class _connect:  # noqa: N801 - used as a function
+@contextmanager
+def _connect(scheme: str, host: str, address: str, port: int, until: float) -> Iterator[http.client.HTTPConnection]:
     """A connection to an address, that speaks to it by its host's name."""
-
-    def __init__(self, scheme: str, host: str, address: str, port: int, until: float) -> None:
-        left = max(0.1, until - time.monotonic())
-        self._socket = socket.create_connection((address, port), timeout=left)
+    left = max(0.1, until - time.monotonic())
+    with socket.create_connection((address, port), timeout=left) as plain:
+        connection = http.client.HTTPConnection(host, port, timeout=left)
+        connection.sock = plain
         if scheme == "https":
-            self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=host)
-        self._connection = http.client.HTTPConnection(host, port, timeout=left)
-        self._connection.sock = self._socket
-
-    def __enter__(self) -> http.client.HTTPConnection:
-        return self._connection
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-        self._socket.close()
+            connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+        try:
+            yield connection
+        finally:
+            connection.close()
 
 
 def _is_public(address: str) -> bool:

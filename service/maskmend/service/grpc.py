@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -18,8 +16,8 @@ from grpc_reflection.v1alpha import reflection
 from maskmend.patcher.errors import MaskmendError
 from maskmend.service.auth import Keys, RateLimit
 from maskmend.service.core import Core
-from maskmend.service.errors import ServiceError, UnavailableError, grpc_status
-from maskmend.service.logs import request_id
+from maskmend.service.errors import UnavailableError, foreseen, grpc_status
+from maskmend.service.logs import request_id, request_name
 from maskmend.service.messages import read_job, write_answer, write_error, write_mask
 from maskmend.service.proto import maskmend_pb2 as pb
 from maskmend.service.proto import maskmend_pb2_grpc as pb_grpc
@@ -28,7 +26,6 @@ from maskmend.service.schema import RefinedMask
 logger = logging.getLogger("maskmend.grpc")
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RefineService"].full_name
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _AT_ONCE = 4
 """Images of one stream at work."""
 
@@ -44,7 +41,7 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
         self, request: pb.RefineRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RefineResponse:
         """See maskmend.proto."""
-        name = _name(request)
+        name = request_name(request.request_id)
         request_id.set(name)
         try:
             self._admit(context)
@@ -101,7 +98,7 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
     async def _events(
         self, request: pb.RefineRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncGenerator[pb.RefineEvent, None]:
-        name = _name(request)
+        name = request_name(request.request_id)
         request_id.set(name)
         try:
             self._admit(context)
@@ -115,7 +112,7 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
         except Exception as error:
             if not isinstance(error, MaskmendError):
                 logger.error("an image of a stream failed for a reason that nobody foresaw", exc_info=error)
-            self._core.metrics.rejects.labels(getattr(error, "code", ServiceError.code)).inc()
+            self._core.metrics.rejects.labels(foreseen(error).code).inc()
             yield pb.RefineEvent(request_id=name, error=write_error(error, name))
 
     def _admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -133,22 +130,17 @@ class RefineServicer(pb_grpc.RefineServiceServicer):
         """End the call with the status of an error; its code, field and request id go into the trailing metadata."""
         if not isinstance(error, MaskmendError):
             logger.error("a call failed for a reason that nobody foresaw", exc_info=error)
-            error = ServiceError("something went wrong; the server's log says what")
         told = write_error(error, name)
         self._core.metrics.rejects.labels(told.code).inc()
         trailing = [("maskmend-code", told.code), ("maskmend-field", told.field), ("x-request-id", name)]
         retry_after = getattr(error, "retry_after", None)
         if retry_after is not None:
             trailing.append(("retry-after", str(retry_after)))
-        await context.abort(grpc.StatusCode[grpc_status(error)], told.message, tuple(trailing))
+        await context.abort(grpc.StatusCode[grpc_status(foreseen(error))], told.message, tuple(trailing))
 
 
 async def _aside(work: Callable[[], Any]) -> Any:
     return await asyncio.get_running_loop().run_in_executor(None, work)
-
-
-def _name(request: pb.RefineRequest) -> str:
-    return request.request_id if _REQUEST_ID.fullmatch(request.request_id) else uuid.uuid4().hex
 
 
 class GrpcServer:

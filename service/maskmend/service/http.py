@@ -27,13 +27,14 @@ from maskmend.service.errors import (
     CancelledError,
     MethodError,
     NotFoundError,
-    ServiceError,
     UnavailableError,
+    error_body,
+    foreseen,
 )
 from maskmend.service.examples import DESCRIPTION, ERRORS, REFINE_BODY, STREAM_ANSWER
 from maskmend.service.fetch import Fetcher
 from maskmend.service.metrics import Metrics
-from maskmend.service.middleware import Gate, error_body, error_response
+from maskmend.service.middleware import Gate, error_response
 from maskmend.service.requests import read_job
 from maskmend.service.schema import ModelInfo, ModelList, RefineAnswer, RefinedMask
 from maskmend.service.settings import Settings
@@ -101,14 +102,14 @@ def _bytes(megabytes: float) -> int:
 
 
 async def _as_json(request: Request, error: Exception) -> Any:
-    request.state.refusal = error_body(error, "").code
+    request.state.refusal = foreseen(error).code
     return error_response(error, request.state.request_id)
 
 
 async def _as_ours(request: Request, error: Exception) -> Any:
     """Starlette's own refusals in our words."""
     status = getattr(error, "status_code", 500)
-    ours: ServiceError = ServiceError("something went wrong; the server's log says what")
+    ours = foreseen(error)
     if status == 404:
         ours = NotFoundError("there is nothing at this path; /docs says what there is")
     elif status == 405:

@@ -6,13 +6,11 @@ import asyncio
 import logging
 import re
 import time
-import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from maskmend.patcher.errors import MaskmendError
@@ -21,18 +19,17 @@ from maskmend.service.errors import (
     BadRequestError,
     CancelledError,
     OverloadedError,
-    ServiceError,
     StalledError,
     TooLargeError,
+    error_body,
+    foreseen,
     http_status,
 )
-from maskmend.service.logs import request_id
-from maskmend.service.schema import ErrorBody
+from maskmend.service.logs import request_id, request_name
 
 logger = logging.getLogger("maskmend.http")
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SLOWEST = 100_000
 """Bytes per second that a body must come with, once it has begun."""
 GUARDED = "/v1/"
@@ -79,8 +76,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = _Headers(scope["headers"])
-        given = headers.get("x-request-id") or ""
-        name = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        name = request_name(headers.get("x-request-id") or "")
         scope.setdefault("state", {})["request_id"] = name
         token = request_id.set(name)
         began = time.monotonic()
@@ -112,7 +108,7 @@ class Gate:
         except Exception as error:
             if status:
                 raise
-            scope["state"]["refusal"] = error_body(error, name).code
+            scope["state"]["refusal"] = foreseen(error).code
             if not isinstance(error, MaskmendError):
                 logger.exception("a request failed for a reason that nobody foresaw")
             await error_response(error, name)(scope, receive, answer)
@@ -196,36 +192,13 @@ def _too_large(most: int) -> TooLargeError:
     return TooLargeError(f"the body is larger than {most} bytes; send a smaller image, or fewer masks", field="body")
 
 
-def error_body(error: BaseException, name: str) -> ErrorBody:
-    """What the client is told of an error: of one that nobody foresaw, nothing but where to look."""
-    if isinstance(error, MaskmendError):
-        return ErrorBody(code=error.code, message=str(error)[:1500], field=error.field[:200], request_id=name)
-    return ErrorBody(
-        code=ServiceError.code, message="something went wrong; the server's log says what", field="", request_id=name
-    )
-
-
-class JsonResponse:
-    """A JSON answer, as a small ASGI app."""
-
-    def __init__(self, status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
-        self._status, self._body = status, orjson.dumps(content)
-        self._headers = {"content-type": "application/json", "content-length": str(len(self._body)), **(headers or {})}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        raw = [(key.encode(), value.encode()) for key, value in self._headers.items()]
-        await send({"type": "http.response.start", "status": self._status, "headers": raw})
-        await send({"type": "http.response.body", "body": self._body})
-
-
-def error_response(error: BaseException, name: str) -> JsonResponse:
+def error_response(error: BaseException, name: str) -> JSONResponse:
     """The answer to a request that failed."""
-    status = http_status(error) if isinstance(error, MaskmendError) else 500
+    status = http_status(foreseen(error))
     headers = {}
     retry_after = getattr(error, "retry_after", None)
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
-    return JsonResponse(status, error_body(error, name).model_dump(), headers)
+    return JSONResponse(error_body(error, name).model_dump(), status, headers)

@@ -80,7 +80,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await rpc.start()
             logger.info("gRPC listens", extra={"host": settings.host, "port": rpc.port})
         _drain_on_sigterm(app, rpc, settings.drain_delay_s)
-        app.state.grpc_port = None if rpc is None else rpc.port
         watcher = asyncio.create_task(_watch_weights(core, metrics, settings.reload_s))
         try:
             yield
@@ -93,8 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await core.close(settings.drain_s)
             logger.info("drained")
 
-    app = build_app(core, metrics, keys, rate, settings, lifespan)
-    return app
+    return build_app(core, metrics, keys, rate, settings, lifespan)
 
 
 def _drain_on_sigterm(app: FastAPI, rpc: GrpcServer | None, delay: float) -> None:
