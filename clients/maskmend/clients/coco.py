@@ -35,6 +35,18 @@ class CocoFile:
         """Whether this is a result list (True) or an instances file."""
         return isinstance(self.document, list)
 
+    @cached_property
+    def labels(self) -> dict[Any, str]:
+        """Names of categories by id; empty for a result list."""
+        categories = self.document.get("categories") if isinstance(self.document, dict) else None
+        return {c["id"]: str(c.get("name", "")) for c in categories or () if isinstance(c, dict) and "id" in c}
+
+    def file_name(self, record: Record) -> str:
+        """Name of a record's photograph, or the image_id as text where the file has no names."""
+        image_id = record.get("image_id")
+        known = self.images.get(image_id, {}) if isinstance(image_id, (int, str)) else {}
+        return str(known.get("file_name") or record.get("file_name") or image_id)
+
     def by_image(self) -> Iterator[tuple[Any, list[int]]]:
         """Record numbers of each image, images in order of first appearance, so that each is read once."""
         groups: dict[Any, list[int]] = {}
