@@ -222,7 +222,8 @@ def main() -> None:
             bad = run_throughput(requests, results, images, arguments.flags, work)
             raise SystemExit(int(bad))
         with server(arguments.flags, work) as (url, pid):
-            asyncio.run(closed(url, requests, 4, 0, len(requests)))
+            # As many at a time as in the run: each thread of the server keeps memory of its own.
+            asyncio.run(closed(url, requests, 8, 0, 3 * len(requests)))
             print(HEAD)
             if arguments.run == "closed":
                 for concurrency in CONCURRENCIES:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,6 +23,22 @@ class Site(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("location", self.path[4:])
             self.end_headers()
+        elif self.path == "/slow-headers":
+            # Each byte comes well within a socket's own timeout.
+            for byte in b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.1)
+        elif self.path == "/slow-body":
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(100):
+                self.wfile.write(b"x")
+                time.sleep(0.1)
+        elif self.path == "/broken-off":
+            self.send_response(200)
+            self.send_header("content-length", "100")
+            self.end_headers()
+            self.wfile.write(b"x")
         elif self.path == "/large":
             self.send_response(200)
             self.end_headers()
@@ -72,6 +89,7 @@ def test_a_file_comes_from_a_listed_host_also_by_redirect(port: int) -> None:
         ("file:///etc/passwd", InvalidRequestError),
         ("ftp://pics.example/picture", InvalidRequestError),
         ("http://pics.example/large", TooLargeError),
+        ("http://pics.example/broken-off", InvalidRequestError),
     ],
 )
 def test_everything_else_is_refused(port: int, url: str, error: type[Exception]) -> None:
@@ -113,3 +131,19 @@ def test_a_name_that_changes_its_mind_is_asked_once(port: int) -> None:
     fetcher = Fetcher(["pics.example"], 1000, resolve=lambda *_: next(answers), inside=True, ports=ports)
     assert fetcher.fetch("http://pics.example/picture") == b"picture of pics.example"
     assert next(answers) == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize("path", ["slow-headers", "slow-body"])
+def test_a_site_that_trickles_is_hung_up_on(port: int, path: str) -> None:
+    fetcher = Fetcher(
+        ["pics.example"],
+        1000,
+        1.0,
+        resolve=lambda host, port: ["127.0.0.1"],
+        inside=True,
+        ports={"http": port, "https": 443},
+    )
+    began = time.monotonic()
+    with pytest.raises(InvalidRequestError):
+        fetcher.fetch(f"http://pics.example/{path}")
+    assert time.monotonic() - began < 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -140,8 +142,44 @@ def test_bytes_that_are_no_message(channel: grpc.Channel, stub: pb_grpc.RefineSe
     call = channel.unary_unary("/maskmend.v1.RefineService/Refine")
     with pytest.raises(grpc.RpcError) as caught:
         call(b"\xff\xff\xff\xff", timeout=20)
-    # The library answers this one itself, before any of our code.
-    assert caught.value.code() is grpc.StatusCode.UNKNOWN
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_call_without_its_message(channel: grpc.Channel, stub: pb_grpc.RefineServiceStub) -> None:
+    call = channel.stream_unary("/maskmend.v1.RefineService/Refine")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(iter(()), timeout=20)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    began = time.monotonic()
+    with pytest.raises(grpc.RpcError) as caught:
+        call(never(), timeout=60)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert time.monotonic() - began < 30
+
+
+def never() -> Iterator[bytes]:
+    """Messages that do not come."""
+    threading.Event().wait(40)
+    yield b""
+
+
+def test_calls_that_only_wait_leave_room_for_those_that_work(server: Running, stub: pb_grpc.RefineServiceStub) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as other:
+        watch = health_pb2_grpc.HealthStub(other).Watch
+        waiting = [watch(health_pb2.HealthCheckRequest(service=""), timeout=60) for _ in range(200)]
+        codes = []
+        for call in waiting:
+            try:
+                next(iter(call))
+                codes.append("SERVING")
+            except grpc.RpcError as error:
+                codes.append(error.code().name)
+        assert set(codes) == {"SERVING", "RESOURCE_EXHAUSTED"}
+        assert codes.count("SERVING") < 66
+        # While they are all open:
+        assert len(stub.Refine(valid(), timeout=60).instances) == 2
+        for call in waiting:
+            call.cancel()
 
 
 def test_health_and_reflection_answer(channel: grpc.Channel) -> None:

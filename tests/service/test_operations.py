@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -115,11 +117,6 @@ def test_tls_for_both_protocols(tmp_path: Path) -> None:
 
 def test_a_killed_worker_is_replaced_and_all_count_together(tmp_path: Path) -> None:
     with running(tmp_path / "log", "--workers", "2", "--threads", "1", grpc=False) as server:
-        started = {
-            int(line["message"].split("[")[1].rstrip("]"))
-            for line in server.lines()
-            if "server process" in line["message"]
-        }
         for _ in range(600):
             started = {
                 int(str(line["message"]).split("[")[1].rstrip("]"))
@@ -131,7 +128,8 @@ def test_a_killed_worker_is_replaced_and_all_count_together(tmp_path: Path) -> N
             time.sleep(0.1)
         assert len(started) == 2
         wanted = server.refine().json()["instances"]
-        os.kill(started.pop(), signal.SIGKILL)
+        killed = started.pop()
+        os.kill(killed, signal.SIGKILL)
         answered = 0
         for _ in range(60):
             try:
@@ -148,6 +146,9 @@ def test_a_killed_worker_is_replaced_and_all_count_together(tmp_path: Path) -> N
         assert sum("Started server process" in str(line["message"]) for line in server.lines()) == 3
         text = httpx.get(f"{server.url}/metrics").text
         assert 'maskmend_requests_total{code="ok",protocol="http"}' in text
+        folder = Path(str(next(line["folder"] for line in server.lines() if "folder" in line)))
+        assert list(folder.glob("gauge_livesum_*.db"))
+        assert not list(folder.glob(f"gauge_livesum_{killed}.db"))
         server.stop()
 
 
@@ -304,6 +305,47 @@ def test_settings_that_cannot_be_used_end_it_with_2(flags: list[str], env: dict[
     assert done.returncode == 2, done.stderr
     assert word in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_key_is_asked_for_before_a_message_is_read(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(KEY)
+    sent = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        sent.wait(30)
+        yield b""
+
+    with (
+        running(tmp_path / "log", "--api-keys-file", str(keys)) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+    ):
+        call = channel.stream_unary("/maskmend.v1.RefineService/Refine")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(messages(), timeout=20, metadata=(("x-api-key", "wrong"),))
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert not sent.is_set()
+        sent.set()
+
+
+def test_messages_and_unpacked_bodies_count_too(tmp_path: Path) -> None:
+    flags = ("--max-held-mb", "3", "--max-body-mb", "8")
+    with running(tmp_path / "log", *flags) as server:
+        headers = {"content-type": "application/json", "content-encoding": "gzip"}
+        answer = httpx.post(f"{server.url}/v1/refine", content=gzip.compress(b"[" * 4_000_000), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (429, "overloaded")
+        options = [("grpc.max_send_message_length", -1)]
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options) as channel:
+            stub = pb_grpc.RefineServiceStub(channel)
+            large = pb.RefineRequest(image=b"x" * 4_000_000)
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.Refine(large, timeout=20)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stub.RefineStream(iter([request(), large]), timeout=20))
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert len(stub.Refine(request(), timeout=60).instances) == 2
+        assert server.refine().status_code == 200
 
 
 def test_bodies_together_are_bounded_too(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from maskmend.service.served import Served, ServedModel
 from maskmend.service.stages import StageTimes
 from maskmend.service.tracing import Tracer
 
+Read = TypeVar("Read")
 LARGE_BYTES = 4_000_000
 LARGE_MASKS = 64
 WARM_UP_SECONDS = 600.0
@@ -35,13 +36,15 @@ WARM_UP_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request: encoded image (or array), masks, options, and the name it goes by in logs."""
+    """A request: encoded image (or array, or where it is still to be fetched), masks, options, and its name in logs."""
 
     image: bytes | NDArray[np.uint8]
     masks: Masks
     options: RefineOptions
     request_id: str
     protocol: str = "http"
+    image_url: str | None = None
+    traceparent: str | None = None
 
     @property
     def large(self) -> bool:
@@ -81,9 +84,14 @@ class Core:
         self.admission = Admission(concurrency, queue)
         self._timeout, self._tracer = timeout, tracer
         self._threads = ThreadPoolExecutor(concurrency, "maskmend-geometry")
+        self._readers = ThreadPoolExecutor(concurrency, "maskmend-reading")
         metrics.watch(metrics.waiting, lambda: self.admission.waiting)
         metrics.watch(metrics.busy, lambda: self.admission.busy)
         metrics.watch(metrics.patches, lambda: served.depth)
+
+    async def read(self, work: Callable[[], Read]) -> Read:
+        """Have a thread read what a request brought; as many at a time as are at work, for it grows when it is read."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def refine(self, job: Job, *, left: float | None = None) -> RefineAnswer:
         """Refine the masks of one image.
@@ -127,7 +135,8 @@ class Core:
         until = time.monotonic() + seconds
         while (self.admission.busy or self.admission.waiting) and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._readers):
+            threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.get_running_loop().run_in_executor(None, self.served.close)
 
     async def _run(self, job: Job, left: float | None) -> AsyncGenerator[RefinedMask | RefineAnswer, None]:
@@ -150,7 +159,7 @@ class Core:
             self.metrics.requests.labels(job.protocol, code).inc()
             self.metrics.seconds.labels(job.protocol).observe(time.monotonic() - began)
             if self._tracer is not None:
-                self._tracer(job.request_id, job.protocol, code, time.monotonic() - began)
+                self._tracer(job.request_id, job.protocol, code, time.monotonic() - began, job.traceparent)
 
     async def _admitted(
         self, job: Job, left: float | None, began: float

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +34,7 @@ from maskmend.service.errors import (
 )
 from maskmend.service.examples import DESCRIPTION, ERRORS, REFINE_BODY, STREAM_ANSWER
 from maskmend.service.fetch import Fetcher
+from maskmend.service.held import Budget, Share
 from maskmend.service.metrics import Metrics
 from maskmend.service.middleware import Gate, error_response
 from maskmend.service.requests import read_job
@@ -49,7 +51,13 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def build_app(
-    core: Core, metrics: Metrics, keys: Keys, rate: RateLimit, settings: Settings, lifespan: Lifespan | None = None
+    core: Core,
+    metrics: Metrics,
+    keys: Keys,
+    rate: RateLimit,
+    budget: Budget,
+    settings: Settings,
+    lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """The HTTP application.
 
@@ -58,6 +66,7 @@ def build_app(
         metrics: for `/metrics`.
         keys: who may ask.
         rate: how often.
+        budget: of memory, for what requests bring.
         settings: limits and switches.
         lifespan: run around the application's life.
     """
@@ -91,7 +100,7 @@ def build_app(
         rate=rate,
         max_body=_bytes(settings.max_body_mb),
         read_timeout=settings.read_timeout_s,
-        max_held=_bytes(settings.max_held_mb),
+        budget=budget,
         count=lambda code: metrics.rejects.labels(code).inc(),
     )
     return app
@@ -120,28 +129,31 @@ async def _as_ours(request: Request, error: Exception) -> Any:
 
 
 async def _job(request: Request) -> Job:
+    """The request's job: its body read, unpacked and parsed, its image fetched if need be."""
+    body = b"".join([chunk async for chunk in request.stream()])
+    job: Job = await _unless_gone(request, _parsed(request, body))
+    return job
+
+
+async def _parsed(request: Request, body: bytes) -> Job:
     state = request.app.state
+    core: Core = state.core
     settings: Settings = state.settings
-    chunks = [chunk async for chunk in request.stream()]
+    share: Share = request.state.share
     encoding = request.headers.get("content-encoding", "identity")
-    loop = asyncio.get_running_loop()
-    read = partial(
-        _read,
-        b"".join(chunks),
-        encoding,
-        request.headers.get("content-type", ""),
-        request.state.request_id,
-        settings,
-        state.fetcher.fetch if state.fetcher is not None else None,
+    plain = await core.read(partial(unpacked, body, encoding, _bytes(settings.max_body_mb)))
+    if plain is not body:
+        share.take(len(plain))
+    kind, name = request.headers.get("content-type", ""), request.state.request_id
+    job = await core.read(
+        partial(read_job, kind, plain, name, settings.max_parts, allow_urls=state.fetcher is not None)
     )
-    return await loop.run_in_executor(None, read)
-
-
-def _read(
-    body: bytes, encoding: str, content_type: str, name: str, settings: Settings, fetch: Callable[[str], bytes] | None
-) -> Job:
-    body = unpacked(body, encoding, _bytes(settings.max_body_mb))
-    return read_job(content_type, body, name, settings.max_parts, fetch)
+    job = replace(job, traceparent=request.headers.get("traceparent"))
+    if job.image_url is None:
+        return job
+    image = await state.fetcher.fetch_aside(job.image_url)
+    share.take(len(image))
+    return replace(job, image=image, image_url=None)
 
 
 def _add_refining(app: FastAPI) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -68,12 +69,25 @@ class Metrics:
         """Set a gauge each time the numbers are asked for."""
         self._before.append(lambda: gauge.set(value()))
 
-    def text(self) -> bytes:
-        """Everything in Prometheus' text format, of all worker processes where there are several."""
+    def set_gauges(self) -> None:
+        """Bring the watched gauges up to date. Where there are several processes each must do so from time to time."""
         for update in self._before:
             update()
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format, of all worker processes where there are several."""
+        self.set_gauges()
         if MULTIPROCESS not in os.environ:
             return generate_latest(self._registry)
+        _forget_the_dead(Path(os.environ[MULTIPROCESS]))
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Drop the live gauges of worker processes that are no more: one that was killed could not do so itself."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if pid.isdecimal() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
+            multiprocess.mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call]

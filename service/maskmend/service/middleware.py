@@ -7,7 +7,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
@@ -18,13 +17,13 @@ from maskmend.service.auth import Keys, RateLimit
 from maskmend.service.errors import (
     BadRequestError,
     CancelledError,
-    OverloadedError,
     StalledError,
     TooLargeError,
     error_body,
     foreseen,
     http_status,
 )
+from maskmend.service.held import Budget, Share
 from maskmend.service.logs import request_id, request_name
 
 logger = logging.getLogger("maskmend.http")
@@ -51,7 +50,7 @@ class Gate:
         rate: how often.
         max_body: bytes of a request's body.
         read_timeout: seconds until a body must be there, and one more for each `SLOWEST` bytes of it.
-        max_held: bytes of all bodies together that are being read or worked on.
+        budget: of memory, for all bodies that are being read or worked on.
         count: told the code of every refusal.
     """
 
@@ -63,12 +62,12 @@ class Gate:
         rate: RateLimit,
         max_body: int,
         read_timeout: float,
-        max_held: int,
+        budget: Budget,
         count: Callable[[str], None],
     ) -> None:
         self._app, self._keys, self._rate, self._count = app, keys, rate, count
         self._max_body, self._read_timeout = max_body, read_timeout
-        self._held = _Held(max_held)
+        self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -82,7 +81,9 @@ class Gate:
         began = time.monotonic()
         status = 0
 
-        limited = _LimitedBody(receive, self._max_body, self._read_timeout, self._held)
+        share = self._budget.share()
+        scope["state"]["share"] = share
+        limited = _LimitedBody(receive, self._max_body, self._read_timeout, share)
         has_body = headers.get("content-length") not in (None, "0") or headers.get("transfer-encoding") is not None
 
         async def answer(message: Message) -> None:
@@ -90,8 +91,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 # The work is done; a client that is slow to read its answer must not keep others out.
-                self._held.bytes -= limited.received
-                limited.received = 0
+                share.give_back()
                 known = {key.lower() for key, _ in message["headers"]}
                 more = {**SECURITY_HEADERS, b"x-request-id": name.encode()}
                 if status >= 400 and has_body and not limited.ended:
@@ -113,7 +113,7 @@ class Gate:
                 logger.exception("a request failed for a reason that nobody foresaw")
             await error_response(error, name)(scope, receive, answer)
         finally:
-            self._held.bytes -= limited.received
+            share.give_back()
             if refusal := scope["state"].get("refusal"):
                 self._count(refusal)
             extra = {"method": scope["method"], "path": scope["path"][:200], "status": status}
@@ -148,19 +148,11 @@ class _Headers:
         return next(iter(self.all(name)), None)
 
 
-@dataclass(slots=True)
-class _Held:
-    """Bytes of all bodies in memory, and how many there may be."""
-
-    most: int
-    bytes: int = 0
-
-
 class _LimitedBody:
     """The request's body, cut off when it grows too large or stalls, or when there are too many beside it."""
 
-    def __init__(self, receive: Receive, most: int, seconds: float, held: _Held) -> None:
-        self._receive, self._most, self._seconds, self._held = receive, most, seconds, held
+    def __init__(self, receive: Receive, most: int, seconds: float, share: Share) -> None:
+        self._receive, self._most, self._seconds, self._share = receive, most, seconds, share
         self._began: float | None = None
         self.received = 0
         self.ended = False
@@ -179,11 +171,9 @@ class _LimitedBody:
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self.received += size
-            self._held.bytes += size
             if self.received > self._most:
                 raise _too_large(self._most)
-            if self._held.bytes > self._held.most:
-                raise OverloadedError("too many large requests at once; try again in a while", retry_after=2)
+            self._share.take(size)
             self.ended = not message.get("more_body", False)
         return message
 

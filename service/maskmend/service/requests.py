@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,11 +17,10 @@ from maskmend.service.text import from_base64
 
 _FILES = ("image", "mask", "index_mask")
 _BOOLEANS = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
-Fetch = Callable[[str], bytes]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_job(content_type: str, body: bytes, request_id: str, max_parts: int, fetch: Fetch | None) -> Job:
+def read_job(content_type: str, body: bytes, request_id: str, max_parts: int, *, allow_urls: bool) -> Job:
     """Read a request of `POST /v1/refine`.
 
     Args:
@@ -29,20 +28,20 @@ def read_job(content_type: str, body: bytes, request_id: str, max_parts: int, fe
         body: whole, not compressed.
         request_id: for the job.
         max_parts: of a multipart body.
-        fetch: gets an image by its URL; None where that is off.
+        allow_urls: let the image be named by its URL; it is then still to be fetched.
 
     Raises:
         ServiceError: see `maskmend.service.errors`.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/json":
-        return _from_json(body, request_id, fetch)
+        return _from_json(body, request_id, allow_urls)
     if kind == "multipart/form-data":
         return _from_parts(read_multipart(content_type, body, max_parts), request_id)
     raise MediaTypeError("content-type must be multipart/form-data or application/json", field="content-type")
 
 
-def _from_json(body: bytes, request_id: str, fetch: Fetch | None) -> Job:
+def _from_json(body: bytes, request_id: str, allow_urls: bool) -> Job:
     if not body:
         raise BadRequestError("the body is empty; send JSON", field="body")
     value = read_json(body)
@@ -53,13 +52,9 @@ def _from_json(body: bytes, request_id: str, fetch: Fetch | None) -> Job:
         raise InvalidRequestError("send either image, base64, or image_url", field="image")
     if (read.masks is None) == (read.index_mask is None):
         raise InvalidRequestError("send either masks, a list, or index_mask", field="masks")
-    if read.image is not None:
-        image = from_base64(read.image, "image")
-    elif fetch is None:
+    if read.image_url is not None and not allow_urls:
         raise InvalidRequestError("image_url is not allowed on this server; send the image itself", field="image_url")
-    else:
-        assert read.image_url is not None
-        image = fetch(read.image_url)
+    image = b"" if read.image is None else from_base64(read.image, "image")
     masks: Masks
     if read.index_mask is not None:
         masks = IndexMask(from_base64(read.index_mask, "index_mask"))
@@ -67,7 +62,7 @@ def _from_json(body: bytes, request_id: str, fetch: Fetch | None) -> Job:
         assert read.masks is not None
         masks = [_mask(mask, number) for number, mask in enumerate(read.masks)]
     options = RefineOptions.model_construct(**{name: getattr(read, name) for name in RefineOptions.model_fields})
-    return Job(image, masks, options, request_id)
+    return Job(image, masks, options, request_id, image_url=read.image_url)
 
 
 def _mask(mask: Any, number: int) -> Any:

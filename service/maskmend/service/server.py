@@ -25,6 +25,7 @@ from maskmend.patcher.errors import OptionError
 from maskmend.service.auth import Keys, RateLimit
 from maskmend.service.core import Core
 from maskmend.service.grpc import GrpcServer
+from maskmend.service.held import Budget
 from maskmend.service.http import build_app
 from maskmend.service.inputs import InputLimits
 from maskmend.service.logs import set_up
@@ -36,6 +37,7 @@ from maskmend.service.tracing import tracer
 
 logger = logging.getLogger("maskmend.server")
 
+_GAUGE_SECONDS = 1.0
 HEAD_SECONDS = 20.0
 """Longest time that the head of a connection's first request may take."""
 
@@ -70,21 +72,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tracer=tracer() if settings.tracing else None,
     )
     keys, rate = Keys(settings.api_keys_file), RateLimit(settings.rate_limit)
+    budget = Budget(int(settings.max_held_mb * 1e6))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await core.warm_up()
         rpc = None
         if settings.grpc_port >= 0:
-            rpc = _grpc_server(core, keys, rate, settings)
+            rpc = _grpc_server(core, keys, rate, budget, settings)
             await rpc.start()
             logger.info("gRPC listens", extra={"host": settings.host, "port": rpc.port})
         _drain_on_sigterm(app, rpc, settings.drain_delay_s)
-        watcher = asyncio.create_task(_watch_weights(core, metrics, settings.reload_s))
+        watchers = [asyncio.create_task(_watch_weights(core, metrics, settings.reload_s))]
+        if settings.workers > 1:
+            watchers.append(asyncio.create_task(_share_gauges(metrics)))
         try:
             yield
         finally:
-            watcher.cancel()
+            for watcher in watchers:
+                watcher.cancel()
             core.admission.draining = True
             if rpc is not None:
                 await rpc.say_unready()
@@ -92,7 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await core.close(settings.drain_s)
             logger.info("drained")
 
-    return build_app(core, metrics, keys, rate, settings, lifespan)
+    return build_app(core, metrics, keys, rate, budget, settings, lifespan)
 
 
 def _drain_on_sigterm(app: FastAPI, rpc: GrpcServer | None, delay: float) -> None:
@@ -117,17 +123,19 @@ def _drain_on_sigterm(app: FastAPI, rpc: GrpcServer | None, delay: float) -> Non
     signal.signal(signal.SIGTERM, drain)
 
 
-def _grpc_server(core: Core, keys: Keys, rate: RateLimit, settings: Settings) -> GrpcServer:
+def _grpc_server(core: Core, keys: Keys, rate: RateLimit, budget: Budget, settings: Settings) -> GrpcServer:
     tls = (settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return GrpcServer(
         core,
         keys,
         rate,
+        budget,
         f"{host}:{settings.grpc_port}",
         int(settings.max_body_mb * 1e6),
         # Streams and health checks are calls too.
         settings.concurrency + settings.queue + 64,
+        settings.read_timeout_s,
         tls,
     )
 
@@ -139,6 +147,13 @@ async def _watch_weights(core: Core, metrics: Metrics, every: float) -> None:
         await asyncio.sleep(every)
         for name, reason in (await loop.run_in_executor(None, core.served.reload)).items():
             metrics.reloads.labels(name, "refused" if reason else "exchanged").inc()
+
+
+async def _share_gauges(metrics: Metrics) -> None:
+    """Whichever process answers `/metrics` adds up what the others have said last."""
+    while True:
+        metrics.set_gauges()
+        await asyncio.sleep(_GAUGE_SECONDS)
 
 
 class JsonRefusals(H11Protocol):
@@ -216,6 +231,7 @@ def serve(settings: Settings) -> int:
         return 0 if server.started else 3
     with tempfile.TemporaryDirectory(prefix="maskmend-metrics-") as folder:
         os.environ[MULTIPROCESS] = folder
+        logger.info("workers share their metrics", extra={"folder": folder})
         os.environ[HANDED_OVER] = settings.model_dump_json()
         Multiprocess(config, [listening]).run()
     return 0

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     )
     max_body_mb: float = Field(default=64.0, gt=0, le=2000, description="Largest request.")
     max_held_mb: float = Field(
-        default=512.0, gt=0, description="All bodies in memory together; more are refused with 429."
+        default=512.0, gt=0, description="All bodies and messages in memory together; more are refused with 429."
     )
     max_image_mp: float = Field(default=64.0, gt=0, le=268, description="Largest image.")
     max_instances: int = Field(default=1000, ge=1, le=65_535, description="Most masks of one image.")

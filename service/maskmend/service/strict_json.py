@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from itertools import islice
 from typing import Any, NoReturn
 
 from maskmend.service.errors import BadRequestError, InvalidRequestError
@@ -11,6 +13,8 @@ from maskmend.service.errors import BadRequestError, InvalidRequestError
 _MOST_DIGITS = 30
 _DEEPEST = 32
 _MOST_ITEMS = 2_000_000
+_MOST_CONTAINERS = 200_000
+_NEXT_CONTAINER = re.compile(rb",\s*[\[{]")
 
 
 def read_json(data: bytes, field: str = "body") -> Any:
@@ -22,11 +26,17 @@ def read_json(data: bytes, field: str = "body") -> Any:
 
     Raises:
         BadRequestError: it is no JSON, nested deeper than 32, or holds a number or text that no sane client writes.
-        InvalidRequestError: it holds more than 2,000,000 values, NaN, infinity, or a key twice.
+        InvalidRequestError: it holds more than 2,000,000 values or 200,000 lists and objects, NaN, infinity, or a key
+            twice.
     """
     if data.count(b",") > _MOST_ITEMS:
         raise InvalidRequestError(
             f"{field} holds more than {_MOST_ITEMS} values; send fewer or simpler masks", field=field
+        )
+    # Lists are made without a pause in which another thread could run.
+    if next(islice(_NEXT_CONTAINER.finditer(data), _MOST_CONTAINERS, None), None):
+        raise InvalidRequestError(
+            f"{field} holds more than {_MOST_CONTAINERS} lists and objects; send fewer masks", field=field
         )
     try:
         value = json.loads(

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from maskmend.patcher.errors import OptionError
 
-Tracer = Callable[[str, str, str, float], None]
-"""Told of each request: its id, protocol, outcome, and how many seconds it took."""
+Tracer = Callable[[str, str, str, float, str | None], None]
+"""Told of each request: its id, protocol, outcome, how many seconds it took, and the `traceparent` that came with it."""
 
 
 def tracer() -> Tracer:
@@ -23,6 +23,7 @@ def tracer() -> Tracer:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
         from opentelemetry.trace import SpanKind, Status, StatusCode
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ImportError:
         raise OptionError("tracing needs OpenTelemetry; pip install 'maskmend[tracing]'", field="tracing") from None
     kind = os.environ.get("OTEL_TRACES_EXPORTER", "otlp")
@@ -45,9 +46,12 @@ def tracer() -> Tracer:
     provider.add_span_processor(BatchSpanProcessor(exporter))
     spans = provider.get_tracer("maskmend")
 
-    def trace(request_id: str, protocol: str, outcome: str, seconds: float) -> None:
+    caller = TraceContextTextMapPropagator()
+
+    def trace(request_id: str, protocol: str, outcome: str, seconds: float, traceparent: str | None) -> None:
         ended = time.time_ns()
-        span = spans.start_span("refine", kind=SpanKind.SERVER, start_time=ended - int(seconds * 1e9))
+        above = caller.extract({"traceparent": traceparent} if traceparent else {})
+        span = spans.start_span("refine", above, kind=SpanKind.SERVER, start_time=ended - int(seconds * 1e9))
         span.set_attributes({"request.id": request_id, "network.protocol": protocol, "maskmend.outcome": outcome})
         span.set_status(Status(StatusCode.OK if outcome == "ok" else StatusCode.ERROR))
         span.end(ended)
