@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -126,3 +127,15 @@ def test_jpegs_that_keep_a_decoder_busy_are_refused() -> None:
         load_image(jpeg[:start] + scan * 200 + jpeg[start:])
     with pytest.raises(ImageError, match="filled up"):
         load_image(jpeg[:2] + b"\xff" * 100_000 + jpeg[2:])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_only_if_asked(orientation: int) -> None:
+    pil = pytest.importorskip("PIL.Image", reason="writing a TIFF's orientation needs Pillow")
+    ops = pytest.importorskip("PIL.ImageOps", reason="writing a TIFF's orientation needs Pillow")
+    stored = np.random.default_rng(orientation).integers(0, 255, (5, 7, 3), np.uint8)
+    buffer = io.BytesIO()
+    pil.fromarray(stored).save(buffer, "TIFF", tiffinfo={274: orientation})
+    turned = np.asarray(ops.exif_transpose(pil.open(io.BytesIO(buffer.getvalue()))))
+    assert np.array_equal(load_image(buffer.getvalue(), exif_policy="ignore"), stored)
+    assert np.array_equal(load_image(buffer.getvalue(), exif_policy="apply"), turned)

@@ -13,11 +13,12 @@ _MOST_FILLS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the first bytes of an image say: its format, and height and width in px before any EXIF rotation."""
+    """What the first bytes of an image say: its format, height and width in px before any rotation, a TIFF's orientation."""
 
     format: str
     height: int
     width: int
+    orientation: int = 1
 
 
 def read_header(data: bytes, field: str) -> Header:
@@ -112,10 +113,10 @@ def _tiff(data: bytes, field: str) -> Header:
     tags = {}
     for n in range(count):
         tag, kind = struct.unpack_from(order + "HH", data, at + 2 + 12 * n)
-        if tag in (256, 257) and kind in (3, 4):
+        if tag in (256, 257, 274) and kind in (3, 4):
             tags[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 2 + 12 * n + 8)[0]
     if struct.unpack_from(order + "I", data, at + 2 + 12 * count)[0]:
         raise ImageError(f"{field} is a TIFF of several pages; send one page", field=field)
-    if len(tags) != 2:
+    if not {256, 257} <= set(tags):
         raise ImageError(f"{field} is a TIFF without a size", field=field)
-    return Header("TIFF", tags[257], tags[256])
+    return Header("TIFF", tags[257], tags[256], tags.get(274, 1))

@@ -12,9 +12,11 @@ class MaskmendError(Exception):
     Attributes:
         code: short machine-readable word, stable across releases.
         field: the input field or option at fault, such as ``segmentation.counts``; empty when there is none.
+        request_id: of the request that failed at a server, as its log has it; empty elsewhere.
     """
 
     code = "error"
+    request_id: str = ""
 
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,16 @@ from maskmend.patcher.errors import ImageError
 MAX_PIXELS = 2**28
 MAX_BYTES = 2**29
 ExifPolicy = Literal["apply", "ignore"]
+_UNDO: dict[int, Callable[[Any], Any]] = {
+    2: lambda image: cv2.flip(image, 1),
+    3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
+    4: lambda image: cv2.flip(image, 0),
+    5: cv2.transpose,
+    6: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
+    7: lambda image: cv2.rotate(cv2.transpose(image), cv2.ROTATE_180),
+    8: lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
+}
+"""What takes a TIFF's orientation back: OpenCV applies it whatever it is told."""
 
 
 def load_image(
@@ -47,7 +58,7 @@ def load_image(
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels, field)
     if isinstance(source, (str, Path)):
-        return _decode(_read(Path(source), field), exif_policy, max_pixels, field)
+        return _decode(read_image_file(Path(source), field), exif_policy, max_pixels, field)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _decode(bytes(source), exif_policy, max_pixels, field)
     if hasattr(source, "convert") and hasattr(source, "size"):
@@ -56,7 +67,12 @@ def load_image(
     raise ImageError(f"{field} is a {type(source).__name__}; give a path, bytes, an array or a PIL image", field=field)
 
 
-def _read(path: Path, field: str) -> bytes:
+def read_image_file(path: Path, field: str = "image") -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        ImageError: it cannot be read, or is larger than 512 MiB.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -103,4 +119,6 @@ def _decode(data: bytes, exif_policy: ExifPolicy, max_pixels: int, field: str) -
         raise ImageError(f"{field} cannot be decoded as {header.format}; it may be truncated", field=field)
     if {bgr.shape[0], bgr.shape[1]} != {header.height, header.width}:
         raise ImageError(f"{field} decodes to another size than its {header.format} header says", field=field)
+    if exif_policy == "ignore" and header.orientation in _UNDO:
+        bgr = _UNDO[header.orientation](bgr)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
