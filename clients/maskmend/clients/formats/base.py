@@ -49,7 +49,8 @@ class Instance:
         label: name of its category; empty where the file has none.
         score: of the segmenter, 0 to 1; None where the file has none.
         refinable: False for what must pass through untouched: crowds, stuff, boxes, points.
-        fields: what else a conversion may carry over, by COCO's names: `id`, `image_id`, `category_id`, `iscrowd`.
+        fields: what else a conversion may carry over, by COCO's names: `id`, `annotation_id`, `image_id`,
+            `category_id`, `iscrowd`.
     """
 
     image: str
@@ -99,10 +100,14 @@ class MaskFile(ABC):
     Attributes:
         name: of the format, as `--format` has it.
         writes_folder: whether `save` makes a folder rather than a file.
+        default_tolerance: of polygons, where nobody chose one; see `Policies.tolerance`.
+        one_per_pixel: whether a pixel can belong to one instance only, so that `Policies.overlaps` matters.
     """
 
     name: ClassVar[str]
     writes_folder: ClassVar[bool] = False
+    default_tolerance: ClassVar[float] = 0.0
+    one_per_pixel: ClassVar[bool] = False
     instances: Sequence[Instance]
 
     @classmethod

@@ -11,6 +11,8 @@ from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Pol
 from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.errors import JobError, MaskError
 
+FIELDS = ("id", "annotation_id", "image_id", "category_id", "iscrowd")
+
 
 class CocoMasks(MaskFile):
     """A COCO file. `segmentation` becomes compressed RLE; `bbox` and `area` are brought up to date where they are there."""
@@ -100,7 +102,7 @@ class CocoMasks(MaskFile):
             label=self._coco.labels.get(record.get("category_id"), ""),
             score=float(score) if isinstance(score, (int, float)) else None,
             refinable=not record.get("iscrowd"),
-            fields={name: record[name] for name in ("id", "image_id", "category_id", "iscrowd") if name in record},
+            fields={name: record[name] for name in FIELDS if name in record},
         )
 
 
