@@ -1,16 +1,24 @@
-"""Pages that commands write: the report of a job, and the demo's."""
+"""The page that `refine --report` writes."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskmend.clients.coco import ImageFolder, photographs, read_coco
-from maskmend.clients.report import Shown, shown_instance, write_html
-from maskmend.patcher.images import ExifPolicy, load_image
+from maskmend.clients.formats.base import MaskFile, Policies, fitted
+from maskmend.clients.report.items import SIDE, About, Item
+from maskmend.clients.report.pairs import category_names, open_source
+from maskmend.clients.report.truth import Truth, totals_table
+from maskmend.clients.report.write import write_report
+from maskmend.patcher import Rle, as_rle
+from maskmend.patcher.images import ExifPolicy
 
 if TYPE_CHECKING:
     from maskmend.clients.job import JobSummary
+
+_RESIZED = Policies(size_mismatch="resize")
 
 
 def write_job_report(
@@ -22,35 +30,100 @@ def write_job_report(
     provenance: dict[str, str | int | float],
     exif_policy: str,
     count: int,
-) -> None:
-    """Write `FOLDER/index.html`: what the job did, and its `count` most changed instances."""
-    coco = read_coco(output)
-    folder_of_images = photographs(images, coco, annotations)
-    ranked = sorted(summary.instances, key=lambda i: (-int(i["changed_pixels"]), int(i["index"])))
-    policy: ExifPolicy = "apply" if exif_policy == "apply" else "ignore"
-    items = [
-        _shown(instance, coco.records[instance["index"]], folder_of_images, policy)
-        for instance in ranked[:count]
-        if instance["changed_pixels"]
-    ]
-    facts = [
-        ("records", str(summary.records)),
-        ("refined", str(summary.refined)),
-        ("changed", str(summary.changed)),
-        ("kept by the guard", str(summary.abstained)),
-        ("kept because of an error", str(len(summary.errors))),
-        *((key.replace("_", " "), str(value)) for key, value in provenance.items()),
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_html(folder / "index.html", f"maskmend: {output.name}", facts, items)
+    *,
+    masks: MaskFile | None = None,
+    format: str = "auto",
+    coarse: Path | None = None,
+    truth: Path | None = None,
+    side: int = SIDE,
+) -> Path:
+    """Write `FOLDER/index.html`: what the job did, and its `count` most changed instances.
+
+    Args:
+        folder: of the page; made where it does not exist.
+        output: the refined file.
+        images: folder of the photographs.
+        annotations: COCO file whose `images` name the photographs of a COCO result list.
+        summary: of the job.
+        provenance: what refined the masks.
+        exif_policy: `apply` or `ignore`.
+        count: instances shown, at most.
+        masks: the refined file, where it is open already; that of the summary when not given.
+        format: of the refined file.
+        coarse: the file that was refined; with `truth`, average precision is worked out for both.
+        truth: COCO instances file of the ground truth.
+        side: longest side of a photograph's crop in px.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        JobError: a file cannot be used, or the page cannot be written.
+    """
+    refined = masks or summary.masks
+    if refined is None:
+        refined = open_source(output, images, format=format, annotations=annotations, exif=exif_policy).masks
+    true, note = None, ""
+    totals: list[list[str]] = []
+    if truth is not None:
+        true = Truth(open_source(truth, None, format="coco").masks)
+        if coarse is not None and refined.name == "coco":
+            totals, note = totals_table(truth, [coarse, output], ("coarse", "refined"))
+    about = About(
+        title=f"maskmend: {output.name}",
+        counts=_counts(summary),
+        facts=[(key.replace("_", " "), str(value)) for key, value in provenance.items()],
+        errors=sorted(summary.errors, key=lambda error: int(error["index"])),
+        totals=totals,
+        note=note,
+        labels=category_names(annotations, truth),
+    )
+    policy: ExifPolicy = "ignore" if exif_policy == "ignore" else "apply"
+    return write_report(
+        folder, _groups(refined, summary), about, truth=true, limit=count, side=side, exif_policy=policy
+    )
 
 
-def _shown(instance: dict[str, Any], record: dict[str, Any], folder: ImageFolder, exif_policy: ExifPolicy) -> Shown:
-    path = folder.find(record)
-    return shown_instance(
-        load_image(path, exif_policy=exif_policy),
-        instance["coarse"],
-        record["segmentation"],
-        f"{path.name}, record {instance['index']}",
-        f"{instance['changed_pixels']} px changed, confidence {instance['confidence']:.2f}",
+def _counts(summary: JobSummary) -> list[tuple[str, int, str]]:
+    undone: Counter[str] = Counter()
+    for instance in summary.instances:
+        undone.update(instance.get("undone") or {})
+    told = ", ".join(f"{reason} {count} px" for reason, count in undone.most_common())
+    crowds = [("crowd regions", summary.crowds, "passed through untouched")] if summary.crowds else []
+    return [
+        ("records", summary.records, ""),
+        ("refined", summary.refined, "went through the refiner"),
+        ("changed", summary.changed, f"undone in part: {told}" if told else ""),
+        ("kept by the guard", summary.abstained, ""),
+        *crowds,
+        ("kept because of an error", len(summary.errors), ""),
+    ]
+
+
+def _groups(refined: MaskFile, summary: JobSummary) -> Iterator[list[Item]]:
+    by_number = {int(instance["index"]): instance for instance in summary.instances}
+    for _, numbers in refined.by_image():
+        group = [_item(refined, by_number[number]) for number in numbers if number in by_number]
+        if group:
+            yield group
+
+
+def _item(refined: MaskFile, entry: dict[str, Any]) -> Item:
+    number, coarse = int(entry["index"]), entry.get("coarse")
+
+    def masks(height: int, width: int) -> tuple[Rle, Rle]:
+        # The job has let masks of another size through only where it was told to resize them.
+        after = fitted(refined.mask(number, height, width), height, width, _RESIZED, "segmentation")
+        # What did not change is not kept twice.
+        before = after if coarse is None else as_rle(coarse, height=height, width=width, field="coarse")
+        return before, after
+
+    return Item(
+        number,
+        refined.instances[number],
+        lambda: refined.photograph(number),
+        masks,
+        confidence=entry.get("confidence"),
+        score=entry.get("score"),
+        abstained=entry.get("abstained"),
     )

@@ -1,9 +1,7 @@
-"""Before and after: one self-contained HTML page of the most changed instances, and a picture for a README."""
+"""Pictures of an instance before and after, side by side: for a README, and for the demo's page."""
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,85 +91,8 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     path.write_bytes(cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
 
 
-def write_html(
-    path: Path, title: str, facts: Sequence[tuple[str, str]], items: Sequence[Shown], table: str = ""
-) -> None:
-    """Write one self-contained page: facts, an optional table (HTML), and before/after pictures."""
-    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts)
-    figures = "".join(_figure(item) for item in items)
-    path.write_text(_PAGE.format(title=html.escape(title), rows=rows, table=table, figures=figures), encoding="utf-8")
-
-
-def _figure(item: Shown) -> str:
-    picture = before_after(item)
-    data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
-    source = base64.b64encode(data).decode("ascii")
-    caption, details = html.escape(item.caption), html.escape(item.details)
-    return (
-        f'<figure><img alt="{caption}: coarse mask left, refined mask right" src="data:image/jpeg;base64,{source}">'
-        f"<figcaption><b>{caption}</b> {details}</figcaption></figure>"
-    )
-
-
-def score_table(files: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """HTML table of `evaluate` scores, one column per file."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = ""
-    for key, label in SCORE_LABELS.items():
-        cells = "".join(f"<td>{format_score(key, file[key], n)}</td>" for n, file in enumerate(files))
-        body += f"<tr><th>{label}</th>{cells}</tr>"
-    return f"<table><tr><th></th>{head}</tr>{body}</table>"
-
-
-SCORE_LABELS = {
-    "ap": "AP",
-    "ap50": "AP50",
-    "ap75": "AP75",
-    "ap_small": "AP small",
-    "ap_medium": "AP medium",
-    "ap_large": "AP large",
-    "boundary_ap": "boundary AP",
-    "mean_iou": "mean IoU",
-    "f1px": "boundary F, 1 px",
-    "f3px": "boundary F, 3 px",
-    "mba": "mBA",
-    "improved": "improved",
-    "harmed": "harmed",
-}
-
-
-def format_score(key: str, value: float, column: int) -> str:
-    """A score as text: percentages for `improved` and `harmed` (a dash in the first column), -1 as n/a."""
-    if key in ("improved", "harmed"):
-        return "–" if column == 0 else f"{value:.1f} %"
-    return "n/a" if value < 0 else f"{value:.4f}"
-
-
 def shown_instance(image: NDArray[np.uint8], coarse: Any, refined: Any, caption: str, details: str = "") -> Shown:
     """Build a `Shown` from masks in any form `as_rle` takes."""
     height, width = image.shape[:2]
     masks = [as_rle(mask, height=height, width=width) for mask in (coarse, refined)]
     return Shown(image, masks[0], masks[1], caption, details)
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-:root {{ color-scheme: light dark; --line: #8884; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px; padding: 0 1rem; }}
-h1 {{ font-size: 1.5rem; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }}
-th, td {{ text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); }}
-td {{ font-variant-numeric: tabular-nums; }}
-.gallery {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(480px, 1fr)); gap: 1.2rem; }}
-figure {{ margin: 0; }} img {{ max-width: 100%; border-radius: 6px; }}
-figcaption {{ font-size: .88rem; opacity: .85; }}
-.key b:first-child {{ color: rgb(235,60,50); }} .key b:last-child {{ color: rgb(30,160,70); }}
-</style></head><body>
-<h1>{title}</h1>
-<p class="key"><b>Red, left: the coarse mask.</b> <b>Green, right: the refined mask.</b></p>
-<table>{rows}</table>
-{table}
-<div class="gallery">{figures}</div>
-</body></html>
-"""
