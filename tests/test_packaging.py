@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
-from importlib.metadata import version
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = ("patcher", "models", "service", "clients")
@@ -69,6 +73,60 @@ def test_the_default_install_needs_no_torch() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert not any(name.startswith("torch") for name in project["dependencies"])
     assert not any(name.startswith("torch") for name in project["optional-dependencies"]["cpu"])
+
+
+def closure(requirements: Iterable[str]) -> set[str]:
+    """Names of these packages and of all that they need, as they are installed here."""
+    found: set[str] = set()
+    waiting = list(requirements)
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = plain(requirement.name)
+        if name not in found and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            found.add(name)
+            waiting += requires(name) or []
+    return found
+
+
+def test_a_client_alone_is_a_small_install() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    every = closure(project["dependencies"])
+    known = closure(["numpy", "opencv-python-headless", "pydantic", "httpx"])
+    assert len(every - known) <= 10, sorted(every - known)
+    assert not every & {"torch", "openvino", "onnxruntime", "grpcio", "fastapi", "pycocotools", "pillow"}
+
+
+def test_a_client_works_with_nothing_else_installed(tmp_path: Path) -> None:
+    """Whatever is not among the dependencies cannot be imported; then a server that is not there is asked."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    allowed = closure(project["dependencies"]) | {"maskmend"}
+    modules = {module for module, owners in packages_distributions().items() if not allowed & {*map(plain, owners)}}
+    assert {"torch", "openvino", "fastapi", "grpc"} & modules
+    code = f"""
+import sys
+for name in {sorted(modules)!r}:
+    sys.modules[name] = None
+import numpy as np
+from maskmend.clients import AsyncClient, Client, ConnectionFailedError, Retries
+AsyncClient("https://127.0.0.1:9")
+mask = np.eye(32, dtype=bool)
+try:
+    Client("http://127.0.0.1:9", retries=Retries(0)).refine(np.zeros((32, 32, 3), np.uint8), mask)
+except ConnectionFailedError as error:
+    print("typed", error.code)
+try:
+    Client("grpc://127.0.0.1:9")
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "typed connection_failed" in done.stdout
+    assert "pip install 'maskmend[grpc]'" in done.stdout
+
+
+def plain(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
 
 
 def test_the_lock_has_hashes_and_no_addresses() -> None:

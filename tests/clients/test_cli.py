@@ -13,7 +13,22 @@ from maskmend.patcher import Rle
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("command", ["refine", "degrade", "evaluate", "demo", "train", "bench", "models"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "refine",
+        "convert",
+        "view",
+        "label-studio",
+        "degrade",
+        "evaluate",
+        "demo",
+        "train",
+        "bench",
+        "models",
+        "serve",
+    ],
+)
 def test_every_command_explains_itself_with_an_example(run: Run, command: str) -> None:
     more = ["list"] if command == "models" else []
     done = run(command, *more, "--help")

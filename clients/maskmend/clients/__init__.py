@@ -1,6 +1,6 @@
-"""What a person or a program calls: `Refiner` in process, and the command line.
+"""What a person or a program calls: `Refiner` in process, `Client` and `AsyncClient` at a server, and the command line.
 
-`Refiner` is loaded when first asked for, so that the command line starts quickly.
+Names are loaded when first asked for, so that the command line starts quickly and a client needs no runtime.
 """
 
 from __future__ import annotations
@@ -8,12 +8,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maskmend.clients.aio import AsyncClient
+    from maskmend.clients.client import Client
+    from maskmend.clients.errors import ConnectionFailedError, UnexpectedAnswerError
     from maskmend.clients.refiner import Refiner
     from maskmend.clients.results import RefinedInstance, RefineResult
+    from maskmend.clients.retries import Retries
 
-__all__ = ["RefineResult", "RefinedInstance", "Refiner"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ConnectionFailedError",
+    "RefineResult",
+    "RefinedInstance",
+    "Refiner",
+    "Retries",
+    "UnexpectedAnswerError",
+]
 
-_HOMES = {"Refiner": "refiner", "RefineResult": "results", "RefinedInstance": "results"}
+_HOMES = {
+    "AsyncClient": "aio",
+    "Client": "client",
+    "ConnectionFailedError": "errors",
+    "RefineResult": "results",
+    "RefinedInstance": "results",
+    "Refiner": "refiner",
+    "Retries": "retries",
+    "UnexpectedAnswerError": "errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,7 @@ class Journal:
 
     def __init__(self, path: Path, fingerprint: dict[str, Any], *, resume: bool) -> None:
         self.path = path
-        self.done: dict[Any, dict[str, Any]] = {}
+        self.done: dict[int, dict[str, Any]] = {}
         try:
             kept = self._read(fingerprint) if resume and path.exists() else 0
             self._file: IO[bytes] = path.open("r+b" if kept else "wb")
@@ -59,7 +59,7 @@ class Journal:
                             field="resume",
                         )
                 else:
-                    self.done[entry["image_id"]] = entry
+                    self.done[entry["first"]] = entry
                 length += len(line)
         return length
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from maskmend.clients.adapters import masks_of
 from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.models import load_refiner
 from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.defaults import CAUTION, REACH
-from maskmend.patcher.errors import MaskError
+from maskmend.patcher.displacement import max_displacement
+from maskmend.patcher.errors import MaskmendError
 from maskmend.patcher.images import ExifPolicy, load_image
-from maskmend.service import Engine, EngineOptions
+from maskmend.service import Engine, EngineOptions, StageTimes
 
 
 class Refiner:
@@ -75,13 +78,19 @@ class Refiner:
         """What decides the result: weights and their SHA-256, runtime, precision, options."""
         return dict(self._engine.provenance)
 
+    @property
+    def stages(self) -> StageTimes:
+        """Busy seconds by stage, of all images so far."""
+        return self._engine.stages
+
     def refine(self, image: Any, masks: Any) -> RefineResult:
         """Refine the masks of one image.
 
         Args:
             image: path, encoded bytes, uint8 [H, W, 3] RGB array, or PIL image.
             masks: bool/uint8 [N, H, W] or [H, W] array; a list of [H, W] arrays, COCO RLE dicts, COCO polygons (each
-                instance a list of flat lists) or SAM dicts (key `segmentation`); or supervision `Detections`.
+                instance a list of flat lists) or SAM dicts (key `segmentation`); supervision `Detections`; or what
+                else `maskmend.clients.adapters.masks_of` reads.
 
         Returns:
             One instance per mask, in order.
@@ -90,50 +99,62 @@ class Refiner:
             ImageError: the image cannot be read.
             MaskError: a mask cannot be read, or is of another size than the image.
         """
-        picture = load_image(image, exif_policy=self._exif)
-        height, width = picture.shape[:2]
-        coarse = [
-            as_rle(_unwrapped(mask), height=height, width=width, field=f"masks[{number}]")
-            for number, mask in enumerate(_listed(masks))
-        ]
-        refined = self._engine.refine_image(picture, coarse)
-        instances = [
-            RefinedInstance(
-                r.mask.to_coco(),
-                r.mask.bbox,
-                r.mask.area,
-                r.confidence,
-                r.score,
-                r.abstained,
-                r.changed_pixels,
-                r.undone,
-            )
-            for r in refined
-        ]
-        return RefineResult(height, width, instances, self.provenance)
+        before = dict(self.stages.seconds)
+        picture, coarse = self._read(image, masks)
+        found = dict(self._refined(picture, coarse))
+        instances = [found[number] for number in range(len(coarse))]
+        times = {stage: seconds - before.get(stage, 0.0) for stage, seconds in self.stages.seconds.items()}
+        return RefineResult(picture.shape[0], picture.shape[1], instances, self.provenance, times)
 
+    def stream(self, image: Any, masks: Any) -> Iterator[tuple[int, RefinedInstance]]:
+        """Index and instance as soon as each is ready, in any order; otherwise as `refine`."""
+        yield from self._refined(*self._read(image, masks))
 
-def _listed(masks: Any) -> Sequence[Any]:
-    """Masks one by one, whatever they came in."""
-    if hasattr(masks, "mask") and not isinstance(masks, (np.ndarray, Mapping)):
-        if masks.mask is None:
-            raise MaskError("these detections carry boxes only; masks are needed", field="masks")
-        masks = masks.mask
-    if isinstance(masks, np.ndarray):
-        if masks.ndim == 2:
-            return [masks]
-        if masks.ndim == 3:
-            return list(masks)
-        raise MaskError(f"masks have shape {masks.shape}; give [N, H, W] or [H, W]", field="masks")
-    if isinstance(masks, (Mapping, Rle)):
-        return [masks]
-    if isinstance(masks, Sequence) and not isinstance(masks, (str, bytes)):
-        return masks
-    raise MaskError(f"masks are a {type(masks).__name__}; give an array or a list of masks", field="masks")
+    def refine_many(
+        self, items: Iterable[tuple[Any, Any]], *, return_exceptions: bool = False
+    ) -> Iterator[RefineResult | MaskmendError]:
+        """Refine many images, one after the other.
 
+        Args:
+            items: image and masks of each; asked for the next when that is to be worked on.
+            return_exceptions: give the error of an image in the place of its result, and go on.
 
-def _unwrapped(mask: Any) -> Any:
-    """The mask inside a SAM or COCO record."""
-    if isinstance(mask, Mapping) and "segmentation" in mask and "counts" not in mask:
-        return mask["segmentation"]
-    return mask
+        Yields:
+            One result per image, in order.
+
+        Raises:
+            MaskmendError: as `refine`, unless they are returned.
+        """
+        for image, masks in items:
+            try:
+                found: RefineResult | MaskmendError = self.refine(image, masks)
+            except MaskmendError as error:
+                if not return_exceptions:
+                    raise
+                found = error
+            yield found
+
+    def _read(self, image: Any, masks: Any) -> tuple[NDArray[np.uint8], list[Rle]]:
+        with self.stages.measure("decode"):
+            picture = load_image(image, exif_policy=self._exif)
+            height, width = picture.shape[:2]
+            return picture, [
+                as_rle(mask, height=height, width=width, field=f"masks[{number}]")
+                for number, mask in enumerate(masks_of(masks))
+            ]
+
+    def _refined(self, picture: NDArray[np.uint8], coarse: Sequence[Rle]) -> Iterator[tuple[int, RefinedInstance]]:
+        for number, result in self._engine.refine_each(picture, coarse):
+            with self.stages.measure("encode"):
+                instance = RefinedInstance(
+                    result.mask.to_coco(),
+                    result.mask.bbox,
+                    result.mask.area,
+                    result.confidence,
+                    result.score,
+                    result.abstained,
+                    result.changed_pixels,
+                    result.undone,
+                    max_displacement(coarse[number], result.mask),
+                )
+            yield number, instance

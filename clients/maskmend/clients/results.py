@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,7 @@ class RefinedInstance:
         abstained: why the coarse mask was kept; None when it was not.
         changed_pixels: pixels in which the refined mask differs from the coarse one.
         undone: pixels of changes that did not pass, by reason: `reach`, `topology`, `evidence`, `arbitrate`.
+        max_displacement_px: farthest that the edge moved.
     """
 
     rle: dict[str, Any]
@@ -35,6 +36,7 @@ class RefinedInstance:
     abstained: str | None
     changed_pixels: int
     undone: dict[str, int]
+    max_displacement_px: float
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,16 @@ class RefineResult:
         width: of the image in px.
         instances: one per mask.
         provenance: what made them: weights and their SHA-256, runtime, precision, options.
+        timings: busy seconds by stage; from a server also `queue` and `total`.
+        request_id: as the server's log has it; empty in process.
     """
 
     height: int
     width: int
     instances: list[RefinedInstance]
     provenance: dict[str, str | int | float]
+    timings: dict[str, float] = field(default_factory=dict)
+    request_id: str = ""
 
     @property
     def rles(self) -> list[dict[str, Any]]:

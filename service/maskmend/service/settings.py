@@ -14,7 +14,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from maskmend.patcher.errors import OptionError
 
 PREFIX = "MASKMEND_"
-_OF_THE_TESTS = {"MASKMEND_DATA", "MASKMEND_ARTEFACTS"}
+_OF_OTHERS = {"MASKMEND_API_KEY", "MASKMEND_SERVER", "MASKMEND_DATA", "MASKMEND_ARTEFACTS"}
+"""Variables that clients and tests read."""
 HANDED_OVER = "MASKMEND_SETTINGS"
 """Variable that hands settings to worker processes."""
 
@@ -95,7 +96,7 @@ def load_settings(
         return Settings.model_validate_json(environ[HANDED_OVER])
     known = Settings.model_fields
     for name in sorted(environ):
-        if name in _OF_THE_TESTS:
+        if name in _OF_OTHERS:
             continue
         if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in known:
             raise OptionError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-from maskmend.patcher.errors import MaskmendError
+from maskmend.patcher.errors import MaskmendError, OptionError
 
 UNUSABLE = 2
 """Exit code for input or options that cannot be used: nothing was written."""
@@ -21,3 +22,16 @@ def main() -> None:
     except MaskmendError as error:
         print(f"maskmend: {error}", file=sys.stderr)
         sys.exit(UNUSABLE)
+
+
+def one_of(option: str, value: str, known: Sequence[str]) -> str:
+    """A value, if it is among those that an option takes.
+
+    Raises:
+        OptionError: it is not.
+    """
+    if value not in known:
+        raise OptionError(
+            f"--{option} is {value[:40]!r}; use one of {', '.join(known)}", field=option.replace("-", "_")
+        )
+    return value

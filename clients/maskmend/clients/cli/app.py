@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from maskmend.clients.cli import data, models, refine, serve
+from maskmend.clients.cli import convert, data, label_studio, models, refine, serve, view
 
 app = typer.Typer(
     name="maskmend",
@@ -31,10 +31,13 @@ def options(
 
 
 app.command("refine")(refine.refine)
+app.command("convert")(convert.convert)
+app.command("view")(view.view)
 app.command("degrade")(data.degrade)
 app.command("evaluate")(data.evaluate)
 app.command("demo")(data.demo)
 app.command("train")(models.train)
 app.command("bench")(data.bench)
 app.command("serve")(serve.build())
+app.command("label-studio")(label_studio.label_studio)
 app.add_typer(models.app, name="models")

@@ -118,21 +118,21 @@ def demo(
     Example:
         maskmend demo --output demo-output
     """
+    from maskmend.clients.backends import LocalBackend
     from maskmend.clients.coco import ImageFolder, read_coco
     from maskmend.clients.evaluate import evaluate as score
     from maskmend.clients.job import run_job
+    from maskmend.clients.refiner import Refiner
     from maskmend.clients.report import montage, score_table, shown_instance, write_html, write_png
-    from maskmend.models import load_refiner
     from maskmend.patcher.images import load_image
-    from maskmend.service import Engine
 
     folder = samples if samples is not None else _repository("samples")
     truth, coarse = folder / "instances.json", folder / "coarse.json"
     output.mkdir(parents=True, exist_ok=True)
     refined = output / "refined.json"
-    engine = Engine(load_refiner())
-    typer.echo(f"refining {coarse} with {engine.provenance['weights']} on {engine.provenance['runtime']} ...")
-    summary = run_job(coarse, folder / "images", refined, engine, annotations=truth)
+    backend = LocalBackend(Refiner())
+    typer.echo(f"refining {coarse} with {backend.provenance['weights']} on {backend.provenance['runtime']} ...")
+    summary = run_job(coarse, folder / "images", refined, backend, annotations=truth)
     scores = score(truth, [coarse, refined]).as_dict()
     console.print(_score_table(["coarse", "refined"], scores["files"], scores["pairs"]))
     photographs = ImageFolder(folder / "images", read_coco(truth).images)
@@ -145,7 +145,7 @@ def demo(
             details = f"{instance['changed_pixels']} px changed"
             masks = instance["coarse"], after[instance["index"]]["segmentation"]
             items.append(shown_instance(load_image(path), *masks, path.name, details))
-    facts = [(key.replace("_", " "), str(value)) for key, value in engine.provenance.items()]
+    facts = [(key.replace("_", " "), str(value)) for key, value in backend.provenance.items()]
     table = score_table(scores["files"], ["coarse", "refined"])
     write_html(output / "index.html", "maskmend demo: coarse and refined", facts, items, table)
     write_png(output / "before-after.png", montage(items[:4]))

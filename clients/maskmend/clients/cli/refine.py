@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
-from maskmend.clients.cli import KEPT
+from maskmend.clients.cli import KEPT, one_of
+from maskmend.clients.cli.progress import JobProgress, console, say, say_profile
+from maskmend.clients.format_names import FORMATS
 from maskmend.patcher.defaults import CAUTION, REACH
 from maskmend.patcher.errors import OptionError
 
 if TYPE_CHECKING:
-    from maskmend.clients.job import JobSummary
-    from maskmend.service import StageTimes
+    from maskmend.clients.backends import Backend
 
-console = Console(stderr=True)
-SHOWN_IN_REPORT = 24
+MOST_TOLERANCE = 16
+_LOCAL_ONLY = ("runtime", "precision", "batch_size", "threads")
 
 
 def _from_file(context: typer.Context, value: Path | None) -> Path | None:
@@ -53,7 +54,9 @@ def refine(
     annotations: Path = typer.Option(None, "--annotations", help="COCO file whose `images` name the photographs."),
     refiner: str = typer.Option("bpr", "--refiner", help="Refiner."),
     weights: str = typer.Option(
-        "bpr-small", "--weights", help="Name or path of the weights; see `maskmend models list`."
+        None,
+        "--weights",
+        help="Name or path of the weights, see `maskmend models list` \\[bpr-small]; at a server one of its names.",
     ),
     runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx or torch."),
     precision: str = typer.Option("fp32", "--precision", help="fp32, or bf16 with openvino."),
@@ -79,17 +82,38 @@ def refine(
     ),
     threads: int = typer.Option(None, "--threads", help="Threads of the network; all cores if not given."),
     exif_policy: str = typer.Option("apply", "--exif-policy", help="apply or ignore the EXIF rotation of photographs."),
-    report: Path = typer.Option(None, "--report", help="Folder for an HTML page of the most changed instances."),
+    report: Path = typer.Option(None, "--report", help="Folder for an HTML page of before and after."),
+    truth: Path = typer.Option(None, "--gt", help="COCO instances file of the ground truth, for the report."),
     resume: bool = typer.Option(False, "--resume", help="Go on with an interrupted job."),
     profile: bool = typer.Option(False, "--profile", help="Print how long each stage took."),
     engine: str = typer.Option("local", "--engine", help="local; others come with later releases."),
-    server: str = typer.Option(None, "--server", help="Refine on a server; comes with a later release."),
+    format: str = typer.Option(
+        "auto", "--format", help=f"Of the file or folder; auto looks at it. One of {', '.join(FORMATS)}."
+    ),
+    size_mismatch: str = typer.Option(
+        "error", "--size-mismatch", help="A mask of another size than its photograph: error, or resize."
+    ),
+    overlaps: str = typer.Option(
+        "error",
+        "--overlaps",
+        help="Who takes a pixel, in formats of one instance per pixel: error, first, last or smallest.",
+    ),
+    tolerance: float = typer.Option(
+        None, "--tolerance", help="How far in px a written polygon may lie from the mask's outline; 0 is exact."
+    ),
+    server: str = typer.Option(
+        None, "--server", help="Refine at a server: http://, https://, grpc:// or grpcs://, host and port."
+    ),
+    api_key: str = typer.Option(None, "--api-key", envvar="MASKMEND_API_KEY", help="Shown to the server."),
+    timeout: float = typer.Option(60.0, "--timeout", help="Seconds for each image at the server, all tries together."),
+    concurrency: int = typer.Option(4, "--concurrency", help="Images at the server at a time."),
+    ca_file: Path = typer.Option(None, "--ca-file", help="PEM file of authorities for the server's certificate."),
 ) -> None:
-    """Refine the masks of a COCO file.
+    """Refine the masks of a file or folder: COCO, or any other format of `maskmend convert --help`.
 
     The same records come out in the same order, every other field kept. A photograph is found by `file_name`; for a bare
-    result list, by an instances.json beside the images or their folder, or by its image_id (000000012345.jpg, 12345.png).
-    `--annotations` names a file that knows better.
+    COCO result list, by an instances.json beside the images or their folder, or by its image_id (000000012345.jpg,
+    12345.png). `--annotations` names a file that knows better.
 
     Exit codes: 0 all refined or kept on purpose; 2 unusable input, nothing written; 3 some records kept unchanged, see
     OUTPUT.errors.jsonl.
@@ -98,106 +122,120 @@ def refine(
         maskmend refine results.json --images val2017 --output refined.json
 
         maskmend refine instances.json --images photos -o out.json --report report --nms 0.55
+
+        maskmend refine labels --format yolo --images photos -o refined-labels
+
+        maskmend refine results.json --images photos -o out.json --server grpc://gpu-box:8001
     """
+    from maskmend.clients.formats import format_of
+    from maskmend.clients.formats.base import Policies
     from maskmend.clients.job import run_job
-    from maskmend.models import load_refiner
-    from maskmend.service import Engine, EngineOptions
 
     if engine != "local":
         raise OptionError(f"--engine {engine!r} is not available in this release; use local", field="engine")
-    if server is not None:
-        raise OptionError("--server is not available in this release; leave it out to refine here", field="server")
-    if threads is not None and threads < 1:
-        raise OptionError(f"--threads is {threads}; use 1 or more", field="threads")
-    if exif_policy not in ("apply", "ignore"):
-        raise OptionError(f"--exif-policy is {exif_policy!r}; use apply or ignore", field="exif_policy")
-    network = load_refiner(refiner, weights=weights, runtime=runtime, precision=precision, threads=threads)
-    options = EngineOptions(nms, passes, guard, caution, reach, topology, arbitrate)
-    local = Engine(network, options, batch_size=batch_size)
+    policies: dict[str, Any] = {
+        "exif_policy": one_of("exif-policy", exif_policy, ("apply", "ignore")),
+        "size_mismatch": one_of("size-mismatch", size_mismatch, ("error", "resize")),
+        "overlaps": one_of("overlaps", overlaps, ("error", "first", "last", "smallest")),
+    }
+    if tolerance is not None and not 0 <= tolerance <= MOST_TOLERANCE:
+        raise OptionError(f"--tolerance is {tolerance}; use 0 to {MOST_TOLERANCE} px", field="tolerance")
+    shared: dict[str, Any] = {
+        "refiner": refiner,
+        "nms": nms,
+        "passes": passes,
+        "guard": guard,
+        "caution": caution,
+        "reach": reach,
+        "topology": topology,
+        "arbitrate": arbitrate,
+        "exif_policy": exif_policy,
+    }
+    backend: Backend
+    if server is None:
+        backend = _local(shared, weights, runtime, precision, batch_size, threads)
+    else:
+        _refuse(context, _LOCAL_ONLY, f"--server {server} decides that itself; leave it out")
+        backend = _at_server(server, shared, weights, api_key, timeout, concurrency, ca_file)
+    kind = format_of(results, format)
     began = time.monotonic()
-    with _Progress() as progress:
+    with JobProgress() as progress:
         summary = run_job(
             results,
             images,
             output,
-            local,
+            backend,
+            format=kind.name,
             annotations=annotations,
-            exif_policy="apply" if exif_policy == "apply" else "ignore",
+            policies=Policies(**policies, tolerance=kind.default_tolerance if tolerance is None else tolerance),
             resume=resume,
             progress=progress,
         )
     seconds = time.monotonic() - began
-    _say(summary, seconds, output)
+    say(summary, seconds, output)
     if profile:
-        _say_profile(local.stages)
+        say_profile(backend.stages)
     if report is not None:
         from maskmend.clients.cli.pages import write_job_report
+        from maskmend.clients.report.items import LIMIT
 
-        write_job_report(report, output, images, annotations, summary, local.provenance, exif_policy, SHOWN_IN_REPORT)
-        console.print(f"report: {report / 'index.html'}", highlight=False)
+        page = write_job_report(
+            report,
+            output,
+            images,
+            annotations,
+            summary,
+            backend.provenance,
+            exif_policy,
+            LIMIT,
+            masks=summary.masks,
+            coarse=results,
+            truth=truth,
+        )
+        console.print(f"report: {page}", highlight=False)
     if summary.errors:
         raise typer.Exit(KEPT)
 
 
-class _Progress:
-    """A bar on a terminal; otherwise a line every five seconds."""
+def _local(
+    shared: dict[str, Any], weights: str | None, runtime: str, precision: str, batch_size: int, threads: int | None
+) -> Backend:
+    from maskmend.clients.backends import LocalBackend
+    from maskmend.clients.refiner import Refiner
 
-    def __enter__(self) -> _Progress:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._bar = Progress(
-            TextColumn("refining"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._bar.start()
-        self._task = self._bar.add_task("refining", total=None)
-        self._said = time.monotonic()
-        return self
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` records are finished."""
-        self._bar.update(self._task, completed=done, total=total)
-        if not console.is_terminal and (time.monotonic() - self._said > 5 or done == total):
-            self._said = time.monotonic()
-            console.print(f"refined {done} of {total} records", highlight=False)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    if threads is not None and threads < 1:
+        raise OptionError(f"--threads is {threads}; use 1 or more", field="threads")
+    chosen: dict[str, Any] = {} if weights is None else {"weights": weights}
+    own: dict[str, Any] = {"runtime": runtime, "precision": precision, "batch_size": batch_size, "threads": threads}
+    return LocalBackend(Refiner(**shared, **chosen, **own))
 
 
-def _say(summary: JobSummary, seconds: float, output: Path) -> None:
-    crowds = f", {summary.crowds} crowd regions passed through" if summary.crowds else ""
-    console.print(
-        f"{output}: {summary.refined} of {summary.records} records refined ({summary.changed} changed, "
-        f"{summary.abstained} kept by the guard{crowds}) in {seconds:.1f} s",
-        highlight=False,
-        soft_wrap=True,
+def _at_server(
+    url: str,
+    shared: dict[str, Any],
+    weights: str | None,
+    api_key: str | None,
+    timeout: float,
+    concurrency: int,
+    ca_file: Path | None,
+) -> Backend:
+    from maskmend.clients.backends import ServerBackend
+    from maskmend.clients.client import Client
+
+    client = Client(
+        url,
+        **shared,
+        weights=weights,
+        api_key=api_key,
+        timeout=timeout,
+        concurrency=concurrency,
+        verify=ca_file or True,
     )
-    if summary.errors:
-        console.print(
-            f"{len(summary.errors)} records kept unchanged because of an error; see {output}.errors.jsonl",
-            highlight=False,
-            soft_wrap=True,
-        )
+    return ServerBackend(client)
 
 
-def _say_profile(stages: StageTimes) -> None:
-    from rich.table import Table
-
-    table = Table("stage", "seconds", "share", title="busy time")
-    for stage, seconds in stages.seconds.items():
-        table.add_row(stage, f"{seconds:.3f}", f"{100 * stages.share(stage):.1f} %")
-    table.add_row("total", f"{stages.total:.3f}", "100 %")
-    console.print(table)
+def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise OptionError(f"--{name.replace('_', '-')}: {why}", field=name)

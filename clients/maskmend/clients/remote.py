@@ -1,0 +1,110 @@
+"""What `Client` and `AsyncClient` share: where the server is, which options go with each call, how long to try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from maskmend.clients.calls import Call, checked_options, prepare
+from maskmend.clients.retries import Attempts, Retries
+from maskmend.patcher.errors import OptionError
+from maskmend.patcher.images import ExifPolicy
+
+GRPC_PORT = 8001
+SCHEMES = ("http", "https", "grpc", "grpcs")
+
+
+class Remote:
+    """Settings of a client.
+
+    Args:
+        url: of the server: `http://`, `https://`, `grpc://` or `grpcs://`, host, port, and for HTTP a path in front of
+            `/v1` if there is one.
+        refiner: `bpr`.
+        weights: name of a model that the server has; None for its default.
+        precision: `fp32` or `bf16`, which must be what the model is served with; None for whichever that is.
+        nms: overlap of patches, 0.15 (fewest) to 0.55 (best quality).
+        passes: refine again where the edge moved far, 1 to 5 times in all.
+        guard: keep masks that are already right, and doubtful changes out.
+        caution: 0 to 1, how likely an improvement must be for the guard to let it through.
+        reach: farthest that the guard lets an edge move, in px.
+        topology: have the guard keep masks in one piece.
+        arbitrate: let no two instances take a pixel that their coarse masks did not share.
+        exif_policy: `apply` or `ignore` the EXIF rotation of files and bytes.
+        timeout: seconds for a call, with all its tries. Goes to the server as the deadline.
+        retries: how often and when to try again.
+        api_key: shown to the server.
+        concurrency: images that `refine_many` has under way at a time.
+        verify: check the server's certificate; or a PEM file of authorities to trust instead of the system's.
+
+    Raises:
+        OptionError: an option is out of range, or the URL is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        refiner: str | None = None,
+        weights: str | None = None,
+        precision: str | None = None,
+        nms: float | None = None,
+        passes: int | None = None,
+        guard: bool | None = None,
+        caution: float | None = None,
+        reach: int | None = None,
+        topology: bool | None = None,
+        arbitrate: bool | None = None,
+        exif_policy: ExifPolicy = "apply",
+        timeout: float = 60.0,
+        retries: Retries | None = None,
+        api_key: str | None = None,
+        concurrency: int = 4,
+        verify: bool | str | Path = True,
+    ) -> None:
+        if timeout <= 0:
+            raise OptionError(f"timeout is {timeout}; give seconds above 0", field="timeout")
+        if concurrency < 1:
+            raise OptionError(f"concurrency is {concurrency}; use 1 or more", field="concurrency")
+        self.options = checked_options(
+            refiner=refiner,
+            weights=weights,
+            precision=precision,
+            nms=nms,
+            passes=passes,
+            guard=guard,
+            caution=caution,
+            reach=reach,
+            topology=topology,
+            arbitrate=arbitrate,
+            exif_policy=exif_policy,
+        )
+        self.url = url.rstrip("/")
+        self._timeout, self._retries, self._concurrency = timeout, retries or Retries(), concurrency
+        self._api_key, self._verify = api_key, verify
+        self._scheme, self._address = _parts(self.url)
+
+    @property
+    def _is_grpc(self) -> bool:
+        return self._scheme.startswith("grpc")
+
+    def _prepare(self, image: Any, masks: Any) -> tuple[Call, Attempts]:
+        return prepare(image, masks, self.options), Attempts(self._retries, self._timeout)
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """Scheme, and `host:port` for gRPC."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise OptionError("url is not a URL", field="url") from None
+    if parts.scheme not in SCHEMES or not host:
+        raise OptionError(f"url must begin with one of {', '.join(s + '://' for s in SCHEMES)} and a host", field="url")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise OptionError("url must have neither user, query nor fragment; api_key takes a key", field="url")
+    if parts.scheme.startswith("grpc") and parts.path:
+        raise OptionError("url has a path; gRPC knows none", field="url")
+    shown = f"[{host}]" if ":" in host else host
+    return parts.scheme, f"{shown}:{port or GRPC_PORT}"
