@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint format proto lock clean
+.PHONY: demo test lint format docs proto lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/maskmend demo --output demo-output
@@ -22,12 +22,15 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 proto: $(VENV)/.dev
 	cd service && $(abspath $(BIN))/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
 		maskmend/service/proto/maskmend.proto
 
 # Hashes of everything but torch, whose CPU build constraints.txt names, and of the bench extra, which needs a compiler.
-EXTRAS := cpu onnx evaluate serve train dev
+EXTRAS := cpu onnx evaluate serve grpc tracing train docs dev
 lock: $(VENV)/.dev
 	$(PIP) pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \
@@ -45,5 +48,9 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[cpu,onnx,evaluate,serve,train,dev]'
+	$(PIP) -e '.[cpu,onnx,evaluate,serve,grpc,tracing,train,docs,dev]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[cpu,docs]'
 	touch $@
