@@ -67,6 +67,107 @@ def test_a_result_list_keeps_scores_and_tells_its_categories_apart(job: SmallJob
     assert {i.label for i in opened.instances} == {"3", "4"}
 
 
+@pytest.mark.parametrize("target", ["coco", "yolo", "cvat", "labelme", "label-studio", "voc", "panoptic"])
+def test_categories_without_names_stay_apart(job: SmallJob, tmp_path: Path, target: str) -> None:
+    records = [
+        {**r, "category_id": 1 + n % 3, "file_name": f"photo_{r['image_id']}.png"} for n, r in enumerate(job.records)
+    ]
+    job.coarse.write_text(json.dumps(records))
+    folder = target in ("yolo", "labelme", "voc")
+    out = tmp_path / ("out" if folder else "out.xml" if target == "cvat" else "out.json")
+    run_conversion(job.coarse, job.images, out, target, policies=Policies(overlaps="first"))
+    opened = open_masks(out, job.images)
+    assert {i.label for i in opened.instances} == {"1", "2", "3"}
+    if target == "coco":
+        assert sorted({i.fields["category_id"] for i in opened.instances}) == [1, 2, 3]
+
+
+def test_coco_keeps_the_ids_of_the_source(job: SmallJob, tmp_path: Path) -> None:
+    document = json.loads(job.truth.read_text())
+    document["annotations"].pop(3)
+    for annotation in document["annotations"][:3]:
+        annotation["category_id"] = 0
+    document["categories"].append({"id": 0, "name": "disk"})
+    job.truth.write_text(json.dumps(document))
+    run_conversion(job.truth, job.images, tmp_path / "out.json", "coco")
+    made = json.loads((tmp_path / "out.json").read_text())
+    # Two categories of one name are two categories.
+    assert made["categories"] == [{"id": 0, "name": "disk"}, {"id": 3, "name": "disk"}]
+    assert made["images"] == document["images"]
+    for name in ("id", "image_id", "category_id", "bbox", "area"):
+        assert [a[name] for a in made["annotations"]] == [a[name] for a in document["annotations"]]
+
+
+def test_coco_numbers_anew_what_has_no_ids_of_its_own(job: SmallJob, tmp_path: Path) -> None:
+    document = json.loads(job.truth.read_text())
+    document["annotations"][1]["id"] = document["annotations"][0]["id"]
+    job.truth.write_text(json.dumps(document))
+    run_conversion(job.truth, job.images, tmp_path / "a.json", "coco")
+    assert [a["id"] for a in json.loads((tmp_path / "a.json").read_text())["annotations"]] == list(range(1, 9))
+    run_conversion(job.truth, job.images, tmp_path / "masks", "png")
+    run_conversion(tmp_path / "masks", job.images, tmp_path / "b.json", "coco")
+    made = json.loads((tmp_path / "b.json").read_text())
+    assert [i["id"] for i in made["images"]] == [1, 2, 3, 4]
+    assert made["categories"] == [{"id": 1, "name": "object"}]
+
+
+def test_an_annotation_file_names_photographs_and_categories(run: Run, job: SmallJob, tmp_path: Path) -> None:
+    done = run(
+        *("convert", job.coarse, "--images", job.images, "--annotations", job.truth, "--to", "coco"), "-o", "out.json"
+    )
+    assert done.returncode == 0, done.stderr
+    made = json.loads((tmp_path / "out.json").read_text())
+    assert made["categories"] == [{"id": 3, "name": "disk"}]
+    names = {image["id"]: image["file_name"] for image in made["images"]}
+    assert names == {n: f"photo_{n}.png" for n in range(1, 5)}
+    done = run("convert", "out.json", "--images", job.images, "--to", "png", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    done = run("convert", "out", "--images", job.images, "--annotations", job.truth, "--to", "coco", "-o", "x.json")
+    assert done.returncode == 2
+    assert "--annotations" in done.stderr
+
+
+def test_two_links_to_one_photograph_are_two_photographs(job: SmallJob, tmp_path: Path) -> None:
+    (job.images / "store").mkdir()
+    (job.images / "photo_1.png").rename(job.images / "store" / "0f3a.png")
+    (job.images / "photo_2.png").unlink()
+    for number in (1, 2):
+        (job.images / f"photo_{number}.png").symlink_to(job.images / "store" / "0f3a.png")
+    policies = Policies(size_mismatch="resize")
+    run_conversion(job.truth, job.images, tmp_path / "out.json", "coco", policies=policies)
+    made = json.loads((tmp_path / "out.json").read_text())
+    assert [image["file_name"] for image in made["images"]] == [f"photo_{n}.png" for n in range(1, 5)]
+    run_conversion(job.truth, job.images, tmp_path / "out", "png", policies=policies)
+    assert (tmp_path / "out" / "photo_2_1.png").is_file()
+
+
+def test_a_linked_output_is_named(job: SmallJob, tmp_path: Path) -> None:
+    run_conversion(job.truth, job.images, tmp_path / "real", "yolo")
+    before = sorted((tmp_path / "real").rglob("*"))
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    with pytest.raises(JobError, match="is a link"):
+        run_conversion(job.truth, job.images, tmp_path / "out", "yolo", overwrite=True)
+    assert sorted((tmp_path / "real").rglob("*")) == before
+
+
+def test_a_file_of_errors_that_is_not_its_own_is_left(job: SmallJob, tmp_path: Path) -> None:
+    errors = tmp_path / "out.json.errors.jsonl"
+    for text in ("my notes\n", '{"index": 1, "id": 2, "code": "x"}\n', ""):
+        errors.write_text(text)
+        with pytest.raises(JobError, match="in the way"):
+            run_conversion(job.truth, job.images, tmp_path / "out.json", "coco")
+        assert errors.read_text() == text
+        assert not (tmp_path / "out.json").exists()
+    errors.unlink()
+    photo = (job.images / "photo_1.png").read_bytes()
+    (job.images / "photo_1.png").unlink()
+    assert run_conversion(job.truth, job.images, tmp_path / "out.json", "coco").errors
+    assert errors.exists()
+    (job.images / "photo_1.png").write_bytes(photo)
+    assert not run_conversion(job.truth, job.images, tmp_path / "out.json", "coco", overwrite=True).errors
+    assert not errors.exists()
+
+
 def overlapping(job: SmallJob) -> None:
     document = json.loads(job.truth.read_text())
     for annotation in document["annotations"]:

@@ -23,13 +23,14 @@ class AsyncClient(Remote):
     Args and errors of the constructor: see `Remote`.
     """
 
-    def __init__(self, url: str, **settings: Any) -> None:
-        super().__init__(url, **settings)
+    def _set_up(self) -> None:
         self._opened: AsyncTransport | None = None
 
     async def refine(self, image: Any, masks: Any) -> RefineResult:
         """See `Client.refine`."""
         call, attempts = await asyncio.to_thread(self._prepare, image, masks)
+        if not call.masks:
+            return await asyncio.to_thread(call.nothing)
         while True:
             try:
                 return call.fits(await self._transport.refine(call, attempts.left))
@@ -39,7 +40,7 @@ class AsyncClient(Remote):
     async def stream(self, image: Any, masks: Any) -> AsyncGenerator[tuple[int, RefinedInstance], None]:
         """See `Client.stream`."""
         call, attempts = await asyncio.to_thread(self._prepare, image, masks)
-        while True:
+        while call.masks:
             async with aclosing(self._transport.stream(call, attempts.left)) as items:
                 try:
                     first = await anext(items, None)
@@ -47,9 +48,9 @@ class AsyncClient(Remote):
                     wait = attempts.wait_after(error)
                 else:
                     if first is not None:
-                        yield first
-                        async for item in items:
-                            yield item
+                        yield first[0], call.fits_one(first[1])
+                        async for index, instance in items:
+                            yield index, call.fits_one(instance)
                     return
             await asyncio.sleep(wait)
 
@@ -85,7 +86,8 @@ class AsyncClient(Remote):
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def close(self) -> None:
-        """Close connections."""
+        """Close connections. Calls after this are refused."""
+        self._closed = True
         if self._opened is not None:
             await self._opened.close()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import httpx
 
@@ -16,15 +16,17 @@ from maskmend.clients.calls import Call
 from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.clients.transports import (
     broken_off,
-    check_answer,
+    check_size,
     grpc_credentials,
     grpc_modules,
     http_settings,
     http_timeout,
+    late,
     stub,
     translated,
 )
-from maskmend.service.errors import DeadlineError
+
+Result = TypeVar("Result")
 
 
 class AsyncTransport(Protocol):
@@ -49,7 +51,7 @@ class AsyncHttpTransport:
 
     async def refine(self, call: Call, left: float) -> RefineResult:
         """See `AsyncTransport`."""
-        async with _in_time(left), aclosing(self._chunks(http_wire.REFINE, call, left)) as chunks:
+        async with aclosing(self._chunks(http_wire.REFINE, call, left)) as chunks:
             return http_wire.result(b"".join([chunk async for chunk in chunks]))
 
     async def stream(self, call: Call, left: float) -> AsyncGenerator[tuple[int, RefinedInstance], None]:
@@ -63,20 +65,28 @@ class AsyncHttpTransport:
 
     async def _chunks(self, path: str, call: Call, left: float) -> AsyncGenerator[bytes, None]:
         until = time.monotonic() + left
-        # Reading files and writing PNGs takes a while, in which others go on.
+        # Writing PNGs takes a while, in which others go on.
         form = await asyncio.to_thread(http_wire.form, call, left)
         with translated():
-            async with self._client.stream("POST", self._url + path, **form, timeout=http_timeout(left)) as answer:
-                size, refused = 0, []
-                async for chunk in answer.aiter_bytes():
+            request = self._client.build_request("POST", self._url + path, **form, timeout=http_timeout(left))
+            answer = await _in_time(self._client.send(request, stream=True), until)
+            try:
+                size, refused, chunks = 0, [], answer.aiter_bytes()
+                while True:
+                    # Not over the whole loop: what the caller does between two chunks is its own time.
+                    chunk = await _in_time(anext(chunks, None), until)
+                    if chunk is None:
+                        break
                     size += len(chunk)
-                    check_answer(size, until)
+                    check_size(size)
                     if answer.status_code == 200:
                         yield chunk
                     else:
                         refused.append(chunk)
-                if answer.status_code != 200:
-                    raise http_wire.refusal(answer.status_code, answer.headers, b"".join(refused))
+            finally:
+                await answer.aclose()
+        if answer.status_code != 200:
+            raise http_wire.refusal(answer.status_code, answer.headers, b"".join(refused))
 
     async def close(self) -> None:
         """See `AsyncTransport`."""
@@ -128,10 +138,9 @@ class AsyncGrpcTransport:
         await self._channel.close()
 
 
-@asynccontextmanager
-async def _in_time(left: float) -> AsyncIterator[None]:
+async def _in_time(work: Awaitable[Result], until: float) -> Result:
     try:
-        async with asyncio.timeout(left):
-            yield
+        async with asyncio.timeout(max(0.0, until - time.monotonic())):
+            return await work
     except TimeoutError:
-        raise DeadlineError("the server did not answer in time; allow more, or send fewer masks") from None
+        raise late() from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,7 +39,7 @@ class Backend(Protocol):
 
     def refine_many(
         self, items: Iterable[tuple[Any, Any]], *, return_exceptions: bool = False
-    ) -> Iterator[RefineResult | MaskmendError]:
+    ) -> Generator[RefineResult | MaskmendError, None, None]:
         """See `Refiner.refine_many`."""
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from maskmend.clients.adapters import masks_of
 from maskmend.clients.errors import UnexpectedAnswerError
-from maskmend.clients.results import RefineResult
+from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.errors import MaskError, OptionError
 from maskmend.patcher.images import load_image, read_image_file
@@ -45,15 +45,40 @@ class Call:
         # The least compression: it is sent once, and loses nothing.
         return bytes(cv2.imencode(".png", self.image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
 
+    def nothing(self) -> RefineResult:
+        """The answer where there are no masks: nobody need be asked.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        picture = load_image(self.image, exif_policy=self.options.get("exif_policy", "apply"))
+        return RefineResult(picture.shape[0], picture.shape[1], [], {})
+
     def fits(self, result: RefineResult) -> RefineResult:
         """An answer, if it is one to this call.
 
         Raises:
-            UnexpectedAnswerError: it has another number of instances.
+            UnexpectedAnswerError: it has another number of instances, or a mask that is none, or of another size.
         """
         if len(result) != len(self.masks):
             raise UnexpectedAnswerError(f"the server answered {len(self.masks)} masks with {len(result)} instances")
+        for instance in result.instances:
+            self.fits_one(instance, (result.height, result.width))
         return result
+
+    def fits_one(self, instance: RefinedInstance, size: tuple[int, int] | None = None) -> RefinedInstance:
+        """An instance of an answer, if its mask can be read and has the size (height, width) that is known.
+
+        Raises:
+            UnexpectedAnswerError: it cannot, or has not.
+        """
+        try:
+            mask = Rle.from_coco(instance.rle)
+        except MaskError:
+            raise UnexpectedAnswerError("a mask of the server's answer is damaged") from None
+        if size is not None and (mask.height, mask.width) != size:
+            raise UnexpectedAnswerError("a mask of the server's answer is of another size than the image")
+        return instance
 
 
 def checked_options(**given: Any) -> dict[str, Any]:
@@ -80,8 +105,6 @@ def prepare(image: Any, masks: Any, options: dict[str, Any]) -> Call:
         MaskError: a mask cannot be read.
     """
     ready = [_mask(mask, f"masks[{number}]") for number, mask in enumerate(masks_of(masks))]
-    if not ready:
-        raise MaskError("there are no masks; a server wants at least one", field="masks")
     return Call(_image(image, options), ready, options)
 
 

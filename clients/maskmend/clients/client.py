@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from typing import Any
 
@@ -26,13 +27,12 @@ class Client(Remote):
     Args and errors of the constructor: see `Remote`.
     """
 
-    def __init__(self, url: str, **settings: Any) -> None:
-        super().__init__(url, **settings)
-        self._transport: Transport = (
-            GrpcTransport(self._address, self._scheme == "grpcs", self._api_key, self._verify)
-            if self._is_grpc
-            else HttpTransport(self.url, self._api_key, self._verify, self._concurrency)
-        )
+    def _set_up(self) -> None:
+        self._lock = threading.Lock()
+        self._opened: Transport | None = None
+        if not isinstance(self._verify, bool) or self._is_grpc:
+            # What is missing or unreadable shows now, not with the first call.
+            _ = self._transport
 
     def refine(self, image: Any, masks: Any) -> RefineResult:
         """Refine the masks of one image; see `Refiner.refine`.
@@ -42,6 +42,8 @@ class Client(Remote):
                 `UnexpectedAnswerError`, or `DeadlineError` once the time is up.
         """
         call, attempts = self._prepare(image, masks)
+        if not call.masks:
+            return call.nothing()
         while True:
             try:
                 return call.fits(self._transport.refine(call, attempts.left))
@@ -55,7 +57,7 @@ class Client(Remote):
             MaskmendError: as `refine`.
         """
         call, attempts = self._prepare(image, masks)
-        while True:
+        while call.masks:
             with closing(self._transport.stream(call, attempts.left)) as items:
                 try:
                     first = next(items, None)
@@ -63,31 +65,64 @@ class Client(Remote):
                     wait = attempts.wait_after(error)
                 else:
                     if first is not None:
-                        yield first
-                        yield from items
+                        yield first[0], call.fits_one(first[1])
+                        for index, instance in items:
+                            yield index, call.fits_one(instance)
                     return
             time.sleep(wait)
 
     def refine_many(
         self, items: Iterable[tuple[Any, Any]], *, return_exceptions: bool = False
-    ) -> Iterator[RefineResult | MaskmendError]:
+    ) -> Generator[RefineResult | MaskmendError, None, None]:
         """Refine many images, `concurrency` of them at a time; see `Refiner.refine_many`."""
-        threads = ThreadPoolExecutor(self._concurrency, "maskmend-client")
+        places = threading.Semaphore(self._concurrency)
         waiting: deque[Future[RefineResult]] = deque()
         try:
             for image, masks in items:
-                waiting.append(threads.submit(self.refine, image, masks))
-                # One in reserve for each thread: none is idle while an early answer is waited for.
+                waiting.append(self._begun(image, masks, places))
+                # One in reserve for each place: none is idle while an early answer is waited for.
                 if len(waiting) >= 2 * self._concurrency:
                     yield _taken(waiting.popleft(), return_exceptions)
             while waiting:
                 yield _taken(waiting.popleft(), return_exceptions)
         finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+            for future in waiting:
+                future.cancel()
+
+    def _begun(self, image: Any, masks: Any, places: threading.Semaphore) -> Future[RefineResult]:
+        """`refine` in a thread of its own, which does not keep the program alive when that wants to end."""
+        future: Future[RefineResult] = Future()
+
+        def work() -> None:
+            with places:
+                if not future.set_running_or_notify_cancel():
+                    return
+                try:
+                    future.set_result(self.refine(image, masks))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        threading.Thread(target=work, name="maskmend-client", daemon=True).start()
+        return future
 
     def close(self) -> None:
-        """Close connections."""
-        self._transport.close()
+        """Close connections. Calls after this are refused."""
+        self._closed = True
+        with self._lock:
+            if self._opened is not None:
+                self._opened.close()
+
+    @property
+    def _transport(self) -> Transport:
+        """Made when first needed."""
+        with self._lock:
+            if self._opened is None:
+                self._opened = (
+                    GrpcTransport(self._address, self._scheme == "grpcs", self._api_key, self._verify)
+                    if self._is_grpc
+                    else HttpTransport(self.url, self._api_key, self._verify, self._concurrency)
+                )
+            return self._opened
 
     def __enter__(self) -> Client:
         return self

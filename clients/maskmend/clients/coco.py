@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from maskmend.clients.inside import LeadsOutError, file_inside, printable
+from maskmend.clients.json_files import read_json, write_json
 from maskmend.patcher.errors import ImageError, JobError
+
+__all__ = ["SUFFIXES", "CocoFile", "ImageFolder", "Record", "read_coco", "read_json", "write_json"]
 
 Record = dict[str, Any]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -23,12 +25,14 @@ class CocoFile:
     Attributes:
         document: what the file holds: a list of results, or a dict with `images` and `annotations`.
         records: the list inside it whose elements carry masks; the very objects of `document`.
-        images: image records by id; empty for a result list.
+        images: image records by id; of a result list those of its annotation file, empty where there is none.
+        named: names of categories by id, from the annotation file.
     """
 
     document: Any
     records: list[Record]
     images: dict[int | str, Record]
+    named: Mapping[int | str, str] = field(default_factory=dict)
 
     @property
     def is_results(self) -> bool:
@@ -37,15 +41,14 @@ class CocoFile:
 
     @cached_property
     def labels(self) -> dict[Any, str]:
-        """Names of categories by id; empty for a result list."""
-        categories = self.document.get("categories") if isinstance(self.document, dict) else None
-        return {c["id"]: str(c.get("name", "")) for c in categories or () if isinstance(c, dict) and "id" in c}
+        """Names of categories by id; of a result list those that an annotation file names."""
+        return {**self.named, **_category_names(self.document)}
 
     def file_name(self, record: Record) -> str:
         """Name of a record's photograph, or the image_id as text where the file has no names."""
         image_id = record.get("image_id")
         known = self.images.get(image_id, {}) if isinstance(image_id, (int, str)) else {}
-        return str(known.get("file_name") or record.get("file_name") or image_id)
+        return printable(str(known.get("file_name") or record.get("file_name") or image_id))
 
     def by_image(self) -> Iterator[tuple[Any, list[int]]]:
         """Record numbers of each image, images in order of first appearance, so that each is read once."""
@@ -96,57 +99,30 @@ def image_records(document: Any, path: Path) -> dict[int | str, Record]:
     return {image["id"]: image for image in images}
 
 
-def photographs(folder: Path, coco: CocoFile, annotations: Path | None) -> ImageFolder:
-    """The photographs of a file: named by its own `images`, by an annotation file, or by `instances.json` next to them.
-
-    Args:
-        folder: where they lie.
-        coco: the file whose records are looked up.
-        annotations: COCO file given for the purpose; wins over the rest.
+def with_names(coco: CocoFile, annotations: Path) -> CocoFile:
+    """A file with the `images` of an annotation file, and with the categories of that one where it has none of its own.
 
     Raises:
         JobError: `annotations` is not a COCO file with `images`.
     """
-    if annotations is not None:
-        return ImageFolder(folder, image_records(read_json(annotations, "annotations"), annotations))
-    if coco.images:
-        return ImageFolder(folder, coco.images)
-    if not any("file_name" in record for record in coco.records):
-        for nearby in (folder / "instances.json", folder.resolve().parent / "instances.json"):
-            if nearby.is_file():
-                return ImageFolder(folder, image_records(read_json(nearby, "annotations"), nearby))
-    return ImageFolder(folder, {})
+    document = read_json(annotations, "annotations")
+    return replace(coco, images=image_records(document, annotations), named=_category_names(document))
 
 
-def read_json(path: Path, field: str) -> Any:
-    """Parse a strict JSON file.
-
-    Raises:
-        JobError: not readable or not strict JSON.
-    """
-    try:
-        return orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise JobError(f"{path} cannot be read: {error.strerror}", field=field) from error
-    except orjson.JSONDecodeError as error:
-        raise JobError(
-            f"{path} is not valid JSON at line {error.lineno}, column {error.colno}; is it complete?", field=field
-        ) from error
+def instances_nearby(folder: Path, coco: CocoFile) -> Path | None:
+    """The `instances.json` in the folder of the photographs, or beside it, for a file that names none of them itself."""
+    if coco.images or any("file_name" in record for record in coco.records):
+        return None
+    places = (folder / "instances.json", folder.resolve().parent / "instances.json")
+    return next((place for place in places if place.is_file()), None)
 
 
-def write_json(path: Path, document: Any, *, indent: bool = False) -> None:
-    """Write JSON beside `path` and move it into place, so that a reader never sees half a file.
-
-    Raises:
-        JobError: the folder cannot be written, or the disk is full.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 if indent else None))
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise JobError(f"{path} cannot be written: {error.strerror}", field="output") from error
+def _category_names(document: Any) -> dict[int | str, str]:
+    categories = document.get("categories") if isinstance(document, dict) else None
+    if not isinstance(categories, list):
+        return {}
+    known = (c for c in categories if isinstance(c, dict) and isinstance(c.get("id"), (int, str)))
+    return {category["id"]: str(category.get("name", "")) for category in known}
 
 
 class ImageFolder:
@@ -174,13 +150,14 @@ class ImageFolder:
             raise ImageError("image_id is missing or neither a number nor a string", field="image_id")
         known = self._images.get(image_id)
         if self._images and known is None:
-            raise ImageError(f"image_id {str(image_id)[:64]} is not among the `images`", field="image_id")
+            raise ImageError(f"image_id {printable(str(image_id)[:64])} is not among the `images`", field="image_id")
         name = (known or {}).get("file_name", record.get("file_name"))
         if name is None:
             name = self._by_id.get(str(image_id))
         if name is None:
             raise ImageError(
-                f"no photograph of image_id {str(image_id)[:64]} in the images folder; --annotations FILE can name it",
+                f"no photograph of image_id {printable(str(image_id)[:64])} in the images folder; --annotations FILE can "
+                "name it",
                 field="image_id",
             )
         return self._inside(str(name))
@@ -197,17 +174,13 @@ class ImageFolder:
         return found
 
     def _inside(self, name: str) -> Path:
-        if not self._leads_inside(name):
+        try:
+            path = file_inside(self._folder, name)
+        except LeadsOutError:
             raise ImageError(
                 "file_name leads out of the images folder; only files inside it are read", field="file_name"
-            )
-        path = self._folder / name
-        if not path.is_file():
-            raise ImageError(f"{path.name[:100]} is not in the images folder", field="file_name")
+            ) from None
+        if path is None:
+            shown = printable(name.replace("\\", "/").rpartition("/")[2][:100])
+            raise ImageError(f"{shown} is not in the images folder", field="file_name")
         return path
-
-    def _leads_inside(self, name: str) -> bool:
-        if "\0" in name or len(name) > 1024 or Path(name).is_absolute():
-            return False
-        # Resolving follows symbolic links too.
-        return (self._folder / name).resolve().is_relative_to(self._folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import orjson
 
 from maskmend.clients.formats import FORMATS, mask_format, open_masks
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies, fitted
+from maskmend.clients.formats.categories import check_text
 from maskmend.clients.formats.paint import separated
 from maskmend.clients.formats.panoptic import PanopticMasks
+from maskmend.clients.inside import printable
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import JobError, MaskError, MaskmendError, OptionError
 from maskmend.patcher.image_size import image_size
@@ -23,6 +25,8 @@ Progress = Callable[[int, int], None]
 """Called with the numbers of finished and of all instances."""
 _CROWDS = ("coco", "panoptic")
 """Formats that can say that something is a crowd."""
+_LONGEST_LINE = 65_536
+"""Bytes of a line in a file of errors."""
 _WRITTEN = (".png", ".txt", ".yaml", ".json")
 """Suffixes of the files that conversions write."""
 
@@ -51,6 +55,7 @@ def run_conversion(
     to: str,
     *,
     source_format: str = "auto",
+    annotations: Path | None = None,
     policies: Policies | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -63,6 +68,7 @@ def run_conversion(
         target: file or folder to write; `TARGET.errors.jsonl` beside it when instances were left out.
         to: name of the target's format.
         source_format: name of the source's format, or `auto`.
+        annotations: COCO file that names the photographs and categories of a COCO result list.
         policies: see there.
         overwrite: replace a target of the same format.
         progress: called after each image.
@@ -81,11 +87,13 @@ def run_conversion(
     if not images.is_dir():
         raise JobError(f"--images {images} is not a folder", field="images")
     _check_target(source, images, target, kind, overwrite)
-    opened = open_masks(source, images, format=source_format, policies=policies)
+    errors = target.with_name(target.name + ".errors.jsonl")
+    _check_errors(errors)
+    opened = open_masks(source, images, format=source_format, annotations=annotations, policies=policies)
     summary = ConversionSummary(instances=len(opened.instances))
     pictures = _pictures(opened, images, kind, policies, summary, progress)
     _write(kind, target, pictures, policies)
-    _write_errors(target.with_name(target.name + ".errors.jsonl"), summary)
+    _write_errors(errors, summary)
     return summary
 
 
@@ -142,8 +150,15 @@ def _picture(
             places.append(n)
         except MaskmendError as error:
             summary.errors.append(_failure(opened, n, error))
-    name = path.resolve().relative_to(images.resolve()).as_posix()
-    return Picture(name, height, width, instances), places
+    image_id = opened.instances[wanted[0]].fields.get("image_id")
+    return Picture(_relative(path, images.resolve()), height, width, instances, image_id), places
+
+
+def _relative(path: Path, images: Path) -> str:
+    """The name of a photograph in its folder, as the source has it: two links to one photograph are two names."""
+    if ".." in path.parts or not path.is_relative_to(images):
+        path = path.resolve()
+    return path.relative_to(images).as_posix()
 
 
 def _without_empty(opened: MaskFile, picture: Picture, places: list[int], summary: ConversionSummary) -> Picture:
@@ -154,12 +169,12 @@ def _without_empty(opened: MaskFile, picture: Picture, places: list[int], summar
         else:
             error = MaskError("nothing is left of the mask: it is empty, or others cover it", field="mask")
             summary.errors.append(_failure(opened, number, error))
-    return Picture(picture.name, picture.height, picture.width, kept)
+    return replace(picture, instances=kept)
 
 
 def _failure(opened: MaskFile, number: int, error: MaskmendError) -> dict[str, Any]:
-    image = opened.instances[number].image
-    return {"index": number, "image": image, "code": error.code, "message": str(error)[:1000]}
+    image = printable(opened.instances[number].image)
+    return {"index": number, "image": image, "code": error.code, "message": printable(str(error)[:1000])}
 
 
 def _write_errors(path: Path, summary: ConversionSummary) -> None:
@@ -168,6 +183,19 @@ def _write_errors(path: Path, summary: ConversionSummary) -> None:
         return
     summary.errors.sort(key=lambda error: int(error["index"]))
     path.write_bytes(b"".join(orjson.dumps(error) + b"\n" for error in summary.errors))
+
+
+def _check_errors(path: Path) -> None:
+    """See that the file of errors, if there is one, is of this command: it is replaced, or deleted."""
+    if not path.is_symlink() and not path.exists():
+        return
+    try:
+        with path.open("rb") as file:
+            first = orjson.loads(file.readline(_LONGEST_LINE))
+    except (OSError, ValueError):
+        first = None
+    if path.is_symlink() or not isinstance(first, dict) or list(first) != ["index", "image", "code", "message"]:
+        raise JobError(f"{path} is in the way, and not of this command; move it away", field="output")
 
 
 def _known(name: str, option: str) -> str:
@@ -183,6 +211,8 @@ def _check_target(source: Path, images: Path, target: Path, kind: type[MaskFile]
     for part in there:
         if not overwrite:
             raise JobError(f"--output {part} exists; choose another name, or --overwrite", field="output")
+        if part.is_symlink():
+            raise JobError(f"--output {part} is a link; name what it leads to, or delete it", field="output")
         if any(path.resolve().is_relative_to(part.resolve()) for path in (source, images)):
             raise JobError(f"--output {part} holds the source or the photographs; choose another name", field="output")
         # What is deleted must at least be of the kind that was meant.
@@ -209,8 +239,9 @@ def _write(kind: type[MaskFile], target: Path, pictures: list[Picture], policies
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name[:60]}.", dir=target.parent))
     except OSError as error:
-        raise JobError(f"{target.parent} cannot be written: {error.strerror}", field="output") from error
+        raise JobError(f"{target.parent} cannot be written: {error.strerror or error}", field="output") from error
     try:
+        check_text(pictures)
         kind.write(staging / target.name, pictures, policies)
         for fresh in sorted(staging.iterdir()):
             place = target.parent / fresh.name
@@ -218,6 +249,6 @@ def _write(kind: type[MaskFile], target: Path, pictures: list[Picture], policies
                 shutil.rmtree(place)
             fresh.replace(place)
     except OSError as error:
-        raise JobError(f"{target} cannot be written: {error.strerror}", field="output") from error
+        raise JobError(f"{target} cannot be written: {error.strerror or error}", field="output") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -18,7 +18,14 @@ CHANNEL = [
     ("grpc.max_receive_message_length", LARGEST_ANSWER),
     # A connection that a router has dropped without a word is noticed after this, not at the next deadline.
     ("grpc.keepalive_time_ms", 300_000),
+    # Waiting between tries is ours; gRPC's own would keep a server that is back unseen for up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    # Which is, by its name, how long a connection may take to be made.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
+_LARGE = 24_000_000
+"""Bytes of an array from which it is sent as PNG: a server takes 64 MB in one message unless told otherwise."""
 _CODES = {
     grpc.StatusCode.UNAUTHENTICATED: "unauthorized",
     grpc.StatusCode.PERMISSION_DENIED: "forbidden",
@@ -33,8 +40,8 @@ _CODES = {
 def message(call: Call, request_id: str = "") -> pb.RefineRequest:
     """A `RefineRequest`."""
     out = pb.RefineRequest(request_id=request_id, options=pb.RefineOptions(**call.options))
-    if isinstance(call.image, bytes):
-        out.image = call.image
+    if isinstance(call.image, bytes) or call.image.nbytes > _LARGE:
+        out.image = call.file()
     else:
         out.image_tensor.CopyFrom(pb.Tensor(shape=call.image.shape, dtype="uint8", data=call.image.tobytes()))
     out.masks.extend(_mask(mask) for mask in call.masks)
@@ -53,6 +60,8 @@ def result(answer: pb.RefineResponse) -> RefineResult:
     Raises:
         UnexpectedAnswerError: an instance has no mask.
     """
+    if [mask.index for mask in answer.instances] != list(range(len(answer.instances))):
+        raise UnexpectedAnswerError("the instances of the server's answer are out of order")
     found = [instance(mask) for mask in answer.instances]
     provenance = {key: getattr(value, value.WhichOneof("kind") or "text") for key, value in answer.provenance.items()}
     return RefineResult(answer.height, answer.width, found, provenance, dict(answer.timings), answer.request_id)

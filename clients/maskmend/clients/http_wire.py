@@ -41,6 +41,8 @@ def result(body: bytes) -> RefineResult:
         answer = RefineAnswer.model_validate_json(body)
     except ValidationError:
         raise UnexpectedAnswerError("the server's answer is damaged") from None
+    if [mask.index for mask in answer.instances] != list(range(len(answer.instances))):
+        raise UnexpectedAnswerError("the instances of the server's answer are out of order")
     instances = [instance(mask) for mask in answer.instances]
     return RefineResult(
         answer.height, answer.width, instances, answer.provenance, answer.timings or {}, answer.request_id

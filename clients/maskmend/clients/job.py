@@ -3,53 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from maskmend.clients.backends import Backend
 from maskmend.clients.formats import open_masks
 from maskmend.clients.formats.base import MaskFile, Policies, fitted
+from maskmend.clients.inside import printable
+from maskmend.clients.job_summary import JobSummary, Record, write_errors
 from maskmend.clients.journal import Journal
 from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import JobError, MaskmendError
 
-Record = dict[str, Any]
+__all__ = ["JobSummary", "Progress", "run_job"]
+
 Progress = Callable[[int, int], None]
 """Called with the numbers of finished and of all records."""
 _ENDS_THE_JOB = {"connection_failed", "unexpected_answer", "unauthorized", "overloaded", "rate_limited", "unavailable"}
 """Errors of a server that the next image would meet too."""
-
-
-@dataclass
-class JobSummary:
-    """What became of the records.
-
-    Attributes:
-        records: in the file.
-        refined: went through the refiner, whether or not a pixel changed.
-        changed: of these, how many came out different.
-        abstained: of these, how many the guard kept as they were.
-        crowds: crowd regions and whatever else is not to be refined, passed through untouched.
-        errors: one entry per record that could not be refined: index, id, image_id, code, message.
-        instances: per refined record: index, image_id, changed_pixels, confidence, score, undone, abstained,
-            max_displacement_px, and where it changed `coarse`, the mask as it came, as COCO RLE.
-        masks: the mask file, with refined masks in it.
-    """
-
-    records: int = 0
-    refined: int = 0
-    changed: int = 0
-    abstained: int = 0
-    crowds: int = 0
-    errors: list[Record] = field(default_factory=list)
-    instances: list[Record] = field(default_factory=list)
-    masks: MaskFile | None = None
+_MAY_PASS = {"deadline_exceeded", "internal"}
+"""Errors that may be the server's or the image's: after some in a row they are taken for the server's."""
+_IN_A_ROW = 3
 
 
 @dataclass
@@ -61,7 +41,9 @@ class _Work:
     image: Any = None
     wanted: list[int] = field(default_factory=list)
     coarse: list[Rle] = field(default_factory=list)
+    stamp: list[int] = field(default_factory=list)
     in_journal: bool = False
+    may_pass: bool = False
 
 
 def run_job(
@@ -98,25 +80,33 @@ def run_job(
     """
     policies = policies or Policies()
     masks = _open(results, images, output, format, annotations, policies)
+    if masks.one_per_pixel and not backend.provenance.get("arbitrate", 1) and policies.overlaps == "error":
+        raise JobError(
+            f"format {masks.name} has one instance per pixel: leave --arbitrate on, or say with --overlaps who takes a "
+            "pixel that two want",
+            field="overlaps",
+        )
     fingerprint = {
-        "input": _digest(results),
+        "input": _digest(results, masks.files()),
         "format": masks.name,
         "exif_policy": policies.exif_policy,
         "size_mismatch": policies.size_mismatch,
+        "images": str(images.resolve()),
+        "annotations": None if annotations is None else _digest(annotations, [annotations]),
         **backend.provenance,
     }
     summary = JobSummary(records=len(masks.instances), masks=masks)
     with Journal(_beside(output, ".partial.jsonl"), fingerprint, resume=resume) as journal:
         done = 0
-        for numbers, entries, is_new in _refined(masks, backend, policies, journal):
-            if is_new:
-                journal.append({"first": numbers[0], "records": entries})
-            _take(masks, entries, summary)
-            done += len(numbers)
+        for work in _refined(masks, backend, policies, journal):
+            if not work.in_journal and not work.may_pass:
+                journal.append({"first": work.numbers[0], "photograph": work.stamp, "records": work.entries})
+            _take(masks, work.entries, summary)
+            done += len(work.numbers)
             if progress is not None:
                 progress(done, summary.records)
         masks.save(output)
-        _write_errors(_beside(output, ".errors.jsonl"), summary)
+        write_errors(_beside(output, ".errors.jsonl"), summary)
     journal.remove()
     return summary
 
@@ -136,48 +126,57 @@ def _open(
     return masks
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files in a folder."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(root: Path, files: Iterable[Path]) -> str:
+    """SHA-256 of the names and contents of files; of a single file, of its content alone."""
     found = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            found.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-            found.update(file.read_bytes())
+    for file in files:
+        if file != root:
+            found.update(os.fsencode(os.path.relpath(file, root)) + b"\0")
+        with file.open("rb") as source:
+            found.update(hashlib.file_digest(source, "sha256").digest())
     return found.hexdigest()
 
 
-def _refined(
-    masks: MaskFile, backend: Backend, policies: Policies, journal: Journal
-) -> Iterator[tuple[list[int], list[Record], bool]]:
-    """Of each image, in order: its record numbers, what became of each, and whether that is news to the journal."""
+def _refined(masks: MaskFile, backend: Backend, policies: Policies, journal: Journal) -> Iterator[_Work]:
+    """The images in order, each with what became of its instances."""
     waiting: deque[_Work] = deque()
+    doubtful = 0
 
     def items() -> Iterator[tuple[Any, list[Rle]]]:
         for _, numbers in masks.by_image():
+            stamp = _stamp(masks, numbers)
             entry = journal.done.get(numbers[0])
-            if entry is not None:
+            # Of another photograph than that of today it says nothing; and what failed may do better now.
+            if entry is not None and entry["photograph"] == stamp and not any("error" in r for r in entry["records"]):
                 waiting.append(_Work(numbers, entry["records"], in_journal=True))
                 continue
             work = _prepared(masks, numbers, backend, policies)
+            work.stamp = stamp
             waiting.append(work)
             if work.wanted:
                 yield work.image, work.coarse
                 work.image = None
 
-    for result in backend.refine_many(items(), return_exceptions=True):
-        while not waiting[0].wanted:
-            yield _finished(waiting.popleft())
-        work = waiting.popleft()
-        work.entries += _entries(masks, work, result)
-        yield _finished(work)
+    with closing(backend.refine_many(items(), return_exceptions=True)) as results:
+        for result in results:
+            while not waiting[0].wanted:
+                yield waiting.popleft()
+            work = waiting.popleft()
+            work.may_pass = isinstance(result, MaskmendError) and result.code in _MAY_PASS
+            doubtful = doubtful + 1 if work.may_pass else 0
+            work.entries += _entries(masks, work, result, backend, end=doubtful >= _IN_A_ROW)
+            yield work
     while waiting:
-        yield _finished(waiting.popleft())
+        yield waiting.popleft()
 
 
-def _finished(work: _Work) -> tuple[list[int], list[Record], bool]:
-    return work.numbers, work.entries, not work.in_journal
+def _stamp(masks: MaskFile, numbers: list[int]) -> list[int]:
+    """Size and time of change of a photograph; empty where there is none."""
+    try:
+        found = masks.photograph(numbers[0]).stat()
+    except (MaskmendError, OSError):
+        return []
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _prepared(masks: MaskFile, numbers: list[int], backend: Backend, policies: Policies) -> _Work:
@@ -201,11 +200,20 @@ def _prepared(masks: MaskFile, numbers: list[int], backend: Backend, policies: P
     return work
 
 
-def _entries(masks: MaskFile, work: _Work, result: RefineResult | MaskmendError) -> list[Record]:
+def _entries(
+    masks: MaskFile, work: _Work, result: RefineResult | MaskmendError, backend: Backend, *, end: bool
+) -> list[Record]:
     if isinstance(result, MaskmendError):
-        if result.code in _ENDS_THE_JOB:
+        if end or result.code in _ENDS_THE_JOB:
             raise JobError(f"{result}; once that is mended, run again with --resume", field="server") from result
         return [_failure(masks, n, result) for n in work.wanted]
+    if result.provenance != backend.provenance:
+        changed = sorted(k for k, v in result.provenance.items() if backend.provenance.get(k) != v)
+        raise JobError(
+            f"the server's {', '.join(changed)[:200] or 'provenance'} changed while the job ran; run it anew, so that one "
+            "set of weights makes all masks",
+            field="server",
+        )
     return [
         _success(n, coarse, instance)
         for n, coarse, instance in zip(work.wanted, work.coarse, result.instances, strict=True)
@@ -234,7 +242,7 @@ def _failure(masks: MaskFile, number: int, error: MaskmendError) -> Record:
         "error": {
             "index": number,
             "id": fields.get("id"),
-            "image_id": fields.get("image_id", masks.instances[number].image),
+            "image_id": fields.get("image_id", printable(masks.instances[number].image)),
             "code": error.code,
             "message": str(error)[:1000],
         },
@@ -251,21 +259,18 @@ def _take(masks: MaskFile, entries: list[Record], summary: JobSummary) -> None:
         elif "crowd" in entry:
             summary.crowds += 1
         else:
+            try:
+                if "refined" in entry:
+                    masks.replace(number, Rle.from_coco(entry["refined"]))
+            except MaskmendError as error:
+                # Not every format holds every mask: a polygon cannot be empty.
+                summary.errors.append(_failure(masks, number, error)["error"])
+                continue
             summary.refined += 1
+            summary.changed += "refined" in entry
             summary.abstained += entry["abstained"] is not None
             kept = {key: value for key, value in entry.items() if key != "refined"}
-            summary.instances.append({**kept, "image_id": instance.fields.get("image_id", instance.image)})
-            if "refined" in entry:
-                summary.changed += 1
-                masks.replace(number, Rle.from_coco(entry["refined"]))
-
-
-def _write_errors(path: Path, summary: JobSummary) -> None:
-    if not summary.errors:
-        path.unlink(missing_ok=True)
-        return
-    lines = [orjson.dumps(error) for error in sorted(summary.errors, key=lambda error: int(error["index"]))]
-    path.write_bytes(b"\n".join(lines) + b"\n")
+            summary.instances.append({**kept, "image_id": instance.fields.get("image_id", printable(instance.image))})
 
 
 def _beside(output: Path, suffix: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ class Refiner:
 
     def refine_many(
         self, items: Iterable[tuple[Any, Any]], *, return_exceptions: bool = False
-    ) -> Iterator[RefineResult | MaskmendError]:
+    ) -> Generator[RefineResult | MaskmendError, None, None]:
         """Refine many images, one after the other.
 
         Args:
@@ -133,6 +133,15 @@ class Refiner:
                     raise
                 found = error
             yield found
+
+    def close(self) -> None:
+        """Nothing to do here; a `Client` closes its connections."""
+
+    def __enter__(self) -> Refiner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _read(self, image: Any, masks: Any) -> tuple[NDArray[np.uint8], list[Rle]]:
         with self.stages.measure("decode"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,10 @@ from maskmend.patcher.errors import OptionError
 from maskmend.patcher.images import ExifPolicy
 
 GRPC_PORT = 8001
+LONGEST = 86_400
+"""Longest timeout in seconds."""
+_KEY = re.compile(r"[\x21-\x7e]+")
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|[0-9a-fA-F:.]*:[0-9a-fA-F:.%A-Za-z0-9]*")
 SCHEMES = ("http", "https", "grpc", "grpcs")
 
 
@@ -63,10 +68,15 @@ class Remote:
         concurrency: int = 4,
         verify: bool | str | Path = True,
     ) -> None:
-        if timeout <= 0:
-            raise OptionError(f"timeout is {timeout}; give seconds above 0", field="timeout")
-        if concurrency < 1:
-            raise OptionError(f"concurrency is {concurrency}; use 1 or more", field="concurrency")
+        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not 0 < timeout <= LONGEST:
+            raise OptionError(f"timeout must be a number of seconds above 0 and up to {LONGEST}", field="timeout")
+        if not isinstance(concurrency, int) or not 1 <= concurrency <= 1024:
+            raise OptionError("concurrency must be an integer from 1 to 1024", field="concurrency")
+        if api_key is not None and not _KEY.fullmatch(api_key):
+            # Its text is not repeated: messages end up in logs.
+            raise OptionError(
+                "api_key must be visible ASCII characters; is there a line end or a space at its end?", field="api_key"
+            )
         self.options = checked_options(
             refiner=refiner,
             weights=weights,
@@ -84,12 +94,19 @@ class Remote:
         self._timeout, self._retries, self._concurrency = timeout, retries or Retries(), concurrency
         self._api_key, self._verify = api_key, verify
         self._scheme, self._address = _parts(self.url)
+        self._closed = False
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """What the twins need besides."""
 
     @property
     def _is_grpc(self) -> bool:
         return self._scheme.startswith("grpc")
 
     def _prepare(self, image: Any, masks: Any) -> tuple[Call, Attempts]:
+        if self._closed:
+            raise OptionError("this client is closed; make another one", field="client")
         return prepare(image, masks, self.options), Attempts(self._retries, self._timeout)
 
 
@@ -102,6 +119,8 @@ def _parts(url: str) -> tuple[str, str]:
         raise OptionError("url is not a URL", field="url") from None
     if parts.scheme not in SCHEMES or not host:
         raise OptionError(f"url must begin with one of {', '.join(s + '://' for s in SCHEMES)} and a host", field="url")
+    if not _HOST.fullmatch(host) or not all(32 < ord(c) < 127 for c in url):
+        raise OptionError("url has a host, or characters, that no URL has", field="url")
     if parts.username is not None or parts.query or parts.fragment:
         raise OptionError("url must have neither user, query nor fragment; api_key takes a key", field="url")
     if parts.scheme.startswith("grpc") and parts.path:

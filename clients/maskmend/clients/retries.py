@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from maskmend.clients.errors import is_passing
-from maskmend.patcher.errors import MaskmendError
+from maskmend.patcher.errors import MaskmendError, OptionError
+
+_MOST_DOUBLINGS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,22 @@ class Retries:
         first_wait: seconds before the second try.
         longest_wait: seconds.
         seed: of the drawing; None for another one each time.
+
+    Raises:
+        OptionError: a number is below 0, or none.
     """
 
     most: int = 4
     first_wait: float = 0.25
     longest_wait: float = 10.0
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.most, int) or self.most < 0:
+            raise OptionError("retries.most must be an integer, 0 or more", field="retries.most")
+        for name in ("first_wait", "longest_wait"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise OptionError(f"retries.{name} must be a number of seconds, 0 or more", field=f"retries.{name}")
 
 
 class Attempts:
@@ -61,7 +73,7 @@ class Attempts:
             raise error
         asked = getattr(error, "retry_after", None)
         if asked is None:
-            step = min(self._retries.longest_wait, self._retries.first_wait * 2.0**self._made)
+            step = min(self._retries.longest_wait, self._retries.first_wait * 2.0 ** min(self._made, _MOST_DOUBLINGS))
             wait = step * self._random.uniform(0.5, 1.0)
         else:
             wait = asked * self._random.uniform(1.0, 1.25)

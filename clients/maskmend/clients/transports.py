@@ -13,6 +13,7 @@ import httpx
 
 from maskmend.clients import http_wire
 from maskmend.clients.calls import LARGEST_ANSWER, Call
+from maskmend.clients.deadline import bound, deadline
 from maskmend.clients.errors import ConnectionFailedError, UnexpectedAnswerError
 from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.patcher.errors import MaskmendError, OptionError
@@ -46,7 +47,7 @@ class HttpTransport:
 
     def __init__(self, url: str, api_key: str | None, verify: bool | str | Path, connections: int) -> None:
         self._url = url
-        self._client = httpx.Client(**http_settings(api_key, verify, connections))
+        self._client = bound(httpx.Client(**http_settings(api_key, verify, connections)))
 
     def refine(self, call: Call, left: float) -> RefineResult:
         """See `Transport`."""
@@ -63,22 +64,30 @@ class HttpTransport:
     def _chunks(self, path: str, call: Call, left: float) -> Generator[bytes, None, None]:
         """The body of an answer that is 200, within the time and the size that it may take."""
         until = time.monotonic() + left
-        with (
-            translated(),
-            self._client.stream(
+        with translated():
+            request = self._client.build_request(
                 "POST", self._url + path, **http_wire.form(call, left), timeout=http_timeout(left)
-            ) as answer,
-        ):
-            size, refused = 0, []
-            for chunk in answer.iter_bytes():
-                size += len(chunk)
-                check_answer(size, until)
-                if answer.status_code == 200:
-                    yield chunk
-                else:
-                    refused.append(chunk)
-            if answer.status_code != 200:
-                raise http_wire.refusal(answer.status_code, answer.headers, b"".join(refused))
+            )
+            with deadline(until - time.monotonic()):
+                answer = self._client.send(request, stream=True)
+            try:
+                size, refused, chunks = 0, [], answer.iter_bytes()
+                while True:
+                    # Not over the whole loop: what the caller does between two chunks is its own time.
+                    with deadline(until - time.monotonic()):
+                        chunk = next(chunks, None)
+                    if chunk is None:
+                        break
+                    size += len(chunk)
+                    check_size(size)
+                    if answer.status_code == 200:
+                        yield chunk
+                    else:
+                        refused.append(chunk)
+            finally:
+                answer.close()
+        if answer.status_code != 200:
+            raise http_wire.refusal(answer.status_code, answer.headers, b"".join(refused))
 
     def close(self) -> None:
         """See `Transport`."""
@@ -166,17 +175,19 @@ def http_timeout(left: float) -> httpx.Timeout:
     return httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
 
 
-def check_answer(size: int, until: float) -> None:
-    """Give up on an answer that grows or trickles without end.
+def check_size(size: int) -> None:
+    """Give up on an answer that grows without end.
 
     Raises:
         UnexpectedAnswerError: it is too large.
-        DeadlineError: it takes too long.
     """
     if size > LARGEST_ANSWER:
         raise UnexpectedAnswerError(f"the server's answer is larger than {LARGEST_ANSWER} bytes", passing=False)
-    if time.monotonic() > until:
-        raise DeadlineError("the server's answer did not end in time; allow more, or send fewer masks")
+
+
+def late() -> DeadlineError:
+    """What a caller is told whose time is up."""
+    return DeadlineError("the server did not answer in time; allow more, or send fewer masks")
 
 
 @contextmanager
@@ -189,11 +200,16 @@ def translated() -> Iterator[None]:
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
         raise ConnectionFailedError(f"the server cannot be reached ({_reason(error)}); is it running?") from error
     except httpx.TimeoutException as error:
-        raise DeadlineError("the server did not answer in time; allow more, or send fewer masks") from error
+        raise late() from error
+    except httpx.LocalProtocolError:
+        # Its text would repeat what was to be sent, a key perhaps.
+        raise UnexpectedAnswerError("the request cannot be sent as it is", passing=False) from None
     except httpx.TransportError as error:
         raise ConnectionFailedError(f"the connection to the server broke ({_reason(error)})") from error
     except (httpx.DecodingError, httpx.StreamError) as error:
         raise UnexpectedAnswerError("the server's answer is damaged") from error
+    except (httpx.InvalidURL, UnicodeError):
+        raise OptionError("url is not one that can be asked", field="url") from None
 
 
 def _reason(error: Exception) -> str:

@@ -90,7 +90,7 @@ class Fetcher:
         port = self._ports[scheme]
         address = self._address(host, port)
         try:
-            with _connect(scheme, host, address, port, until) as connection:
+            with connect(scheme, host, address, port, until) as connection:
                 connection.request("GET", target, headers={"Host": host, "User-Agent": "maskmend", "Accept": "image/*"})
                 answer = connection.getresponse()
                 if answer.status in _REDIRECTS:
@@ -147,8 +147,16 @@ class _Redirect:
 
 
 @contextmanager
-def _connect(scheme: str, host: str, address: str, port: int, until: float) -> Iterator[http.client.HTTPConnection]:
-    """A connection to an address, that speaks to it by its host's name."""
+def connect(scheme: str, host: str, address: str, port: int, until: float) -> Iterator[http.client.HTTPConnection]:
+    """A connection to an address, that speaks to it by its host's name, and is cut when its time is up.
+
+    Args:
+        scheme: http or https.
+        host: its name; a certificate must be for it.
+        address: to connect to; the host's name will do.
+        port: of it.
+        until: when its time is up, by `time.monotonic`. What comes then looks like the end of an answer.
+    """
     left = max(0.1, until - time.monotonic())
     with socket.create_connection((address, port), timeout=left) as plain, _hung_up_at(plain, until):
         connection = http.client.HTTPConnection(host, port, timeout=left)

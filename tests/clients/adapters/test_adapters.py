@@ -190,3 +190,27 @@ def test_no_library_is_imported(tmp_path: Any) -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", [int, float, bool])
+def test_rows_of_plain_lists_are_no_polygons(kind: type) -> None:
+    stack = np.zeros((2, 5, 8), kind)
+    stack[:, 1:3, 2:5] = 1
+    for rows in (stack.tolist(), [{"segmentation": stack[0].tolist()}], [np.full((3, 4), 0.25).tolist()]):
+        with pytest.raises(MaskError, match=r"np\.asarray"):
+            masks_of(rows)
+    # Polygons of a pixel or two are none of that.
+    assert masks_of([[[0, 0, 1, 0, 1, 1, 0, 1]], [[0, 0, 2, 0, 2, 1], [5, 5, 6, 5, 6, 6]]])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_a_map_of_labels_is_not_one_mask(dtype: type) -> None:
+    labels = np.zeros((6, 8), dtype)
+    labels[1:3], labels[4:] = 1, 2
+    for masks in (labels, labels[None], [labels], {"mask": labels}):
+        with pytest.raises(MaskError, match="one mask for each"):
+            masks_of(masks)
+    for value in (1, 255):
+        (mask,) = masks_of(np.uint8(value) * (labels == 2).astype(np.uint8))
+        assert np.count_nonzero(mask) == 16
+    assert len(masks_of(np.zeros((0, 4, 4), dtype))) == 0

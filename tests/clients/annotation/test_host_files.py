@@ -35,6 +35,14 @@ class LabelStudio(BaseHTTPRequestHandler):
                 self.wfile.write(b"x")
                 self.wfile.flush()
                 time.sleep(0.1)
+        elif path.endswith("/headers.jpg"):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nx-a: ")
+            for _ in range(50):
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                time.sleep(0.1)
+        elif path.endswith("/empty.jpg"):
+            self.answer(200, b"")
         elif path.endswith("/cut.jpg"):
             self.send_response(200)
             self.send_header("content-length", "100")
@@ -148,6 +156,19 @@ def test_redirects_stay_on_the_host_and_below_its_data(host: str) -> None:
             files.fetch(f"/data/upload/1/{name}.jpg")
     with pytest.raises(InvalidRequestError, match="too often"):
         files.fetch("/data/upload/1/round.jpg")
+
+
+@pytest.mark.parametrize("name", ["headers", "slow"])
+def test_the_time_is_that_of_the_whole_answer(host: str, name: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(InvalidRequestError, match="too long"):
+        HostFiles(host, "secret", seconds=0.5).fetch(f"/data/upload/1/{name}.jpg")
+    assert time.monotonic() - began < 2
+
+
+def test_an_empty_image_is_refused(host: str) -> None:
+    with pytest.raises(InvalidRequestError, match="empty"):
+        HostFiles(host, "secret").fetch("/data/upload/1/empty.jpg")
 
 
 def test_limits(host: str) -> None:

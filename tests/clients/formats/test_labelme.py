@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from maskmend.clients.formats import open_masks
 from maskmend.clients.formats.base import Instance, Peek, Picture, Policies
 from maskmend.clients.formats.labelme import LabelmeMasks
 from maskmend.patcher import Rle
@@ -241,3 +243,11 @@ def test_labelme_itself_reads_what_is_saved(tmp_path: Path) -> None:
                 assert np.array_equal(shape["mask"], wanted[y0 : y1 + 1, x0 : x1 + 1])
                 assert wanted.sum() == shape["mask"].sum()
         assert read.other_data == {"reviewer": "A. B."}
+
+
+def test_other_json_files_do_not_hide_those_of_labelme(tmp_path: Path) -> None:
+    shutil.copytree((Path(__file__).parent / "fixtures" / "labelme" / "annotations"), tmp_path / "in")
+    (tmp_path / "in" / "0.json").write_text('{"settings": 1}')
+    (tmp_path / "in" / "00.json").write_text("no json")
+    wanted = open_masks((Path(__file__).parent / "fixtures" / "labelme" / "annotations"), None).instances
+    assert open_masks(tmp_path / "in", None).instances == wanted

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from maskmend.clients.formats.one_ring import one_ring, ring_of
+from maskmend.clients.formats.one_ring import ring_of
 from maskmend.clients.formats.rowwise import counts, from_counts, from_row_runs, row_runs
 from maskmend.patcher import Rle, polygons_to_rle
 from maskmend.patcher.errors import MaskError
@@ -77,9 +77,13 @@ def test_larger_masks_too() -> None:
         assert polygons_to_rle([ring_of(mask, 0, "polygon")], 90, 120) == mask
 
 
-def test_bridges_join_the_corners_that_are_near() -> None:
-    assert one_ring([[0, 0, 4, 0, 4, 4, 0, 4], [6, 0, 9, 0, 9, 4, 6, 4]]) == [
-        *(0, 0, 4, 0),
-        *(6, 0, 9, 0, 9, 4, 6, 4, 6, 0),
-        *(4, 0, 4, 4, 0, 4),
-    ]
+def test_parts_are_joined_where_their_corners_are_nearest() -> None:
+    dense = np.zeros((12, 16), bool)
+    dense[1:9, 1:4] = True
+    dense[5:7, 6:9] = True
+    dense[10, 6] = True
+    ring = np.reshape(ring_of(Rle.from_dense(dense), 0, "polygon"), (-1, 2))
+    cuts = np.hypot(*(np.roll(ring, -1, 0) - ring).T)
+    # There and back again: from the first part to the second, and to the third from whatever is nearest to it.
+    for length in (np.hypot(2, 2), 3.0):
+        assert np.count_nonzero(np.isclose(cuts, length)) >= 2, (length, ring)

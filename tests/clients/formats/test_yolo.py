@@ -162,6 +162,84 @@ def test_hostile_lines_are_named(tmp_path: Path) -> None:
         YoloMasks.open(tmp_path / "nowhere", None, Policies())
 
 
+def roboflow(tmp_path: Path) -> Path:
+    """A folder as Roboflow exports it: splits with images and labels, notes, names above them."""
+    root = tmp_path / "export"
+    for split, name in (("train", "000000000001"), ("valid", "000000000002"), ("test", "000000000001")):
+        for kind, suffix in (("images", "jpg"), ("labels", "txt")):
+            (root / split / kind).mkdir(parents=True)
+            shutil.copy(DATASET / kind / f"{name}.{suffix}", root / split / kind / f"{name}.{suffix}")
+    for name in ("README.dataset.txt", "README.roboflow.txt"):
+        (root / name).write_text("\n# Cats > 2024-01-01\nProvided by a user\n")
+    shutil.copy(DATASET / "data.yaml", root / "data.yaml")
+    return root
+
+
+@pytest.mark.parametrize("name", ["auto", "yolo"])
+def test_an_export_with_splits_is_recognised(tmp_path: Path, name: str) -> None:
+    root = roboflow(tmp_path)
+    opened = open_masks(root, root, format=name)
+    assert opened.name == "yolo"
+    assert [(i.image, i.label) for i in opened.instances] == [
+        ("test/000000000001", "cat"),
+        ("test/000000000001", "lamp's shade"),
+        ("train/000000000001", "cat"),
+        ("train/000000000001", "lamp's shade"),
+        ("valid/000000000002", "tree: a, b"),
+    ]
+    # Two splits have a photograph of one name: each is its own.
+    for number, instance in enumerate(opened.instances):
+        split, stem = instance.image.split("/")
+        assert opened.photograph(number) == root.resolve() / split / "images" / f"{stem}.jpg"
+    opened.save(tmp_path / "out")
+    assert set(tree(tmp_path / "out")) == {
+        "data.yaml",
+        "test/labels/000000000001.txt",
+        "train/labels/000000000001.txt",
+        "valid/labels/000000000002.txt",
+    }
+
+
+@pytest.mark.parametrize("part", ["train", "train/labels"])
+def test_names_are_those_of_the_dataset_that_a_folder_is_a_part_of(tmp_path: Path, part: str) -> None:
+    root = roboflow(tmp_path)
+    opened = open_masks(root / part, root / "train" / "images")
+    assert [i.label for i in opened.instances] == ["cat", "lamp's shade"]
+    assert opened.photograph(0).name == "000000000001.jpg"
+    assert root / "data.yaml" in [path.resolve() for path in opened.files()]
+    opened.save(tmp_path / "out")
+    again = open_masks(tmp_path / "out", root / "train" / "images")
+    assert again.instances == opened.instances
+    # A link that leads out of that dataset's folder names nothing.
+    (tmp_path / "other.yaml").write_text("names: [x, y, z]")
+    (root / "data.yaml").unlink()
+    (root / "data.yaml").symlink_to(tmp_path / "other.yaml")
+    assert {i.label for i in open_masks(root / part, None).instances} == {"0", "1"}
+
+
+def test_names_above_labels_train_too(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    shutil.copytree(DATASET / "labels", root / "labels" / "train")
+    shutil.copy(DATASET / "data.yaml", root / "data.yaml")
+    for part in ("", "labels", "labels/train"):
+        assert next(i.label for i in open_masks(root / part, None).instances) == "cat", part
+
+
+def test_lists_notes_and_one_bad_file_do_not_hide_the_labels(tmp_path: Path) -> None:
+    for name in ("b", "c", "d"):
+        (tmp_path / f"{name}.txt").write_text("0 0 0 1 0 1 1\n")
+    (tmp_path / "a.txt").write_text("no line of labels\n")
+    (tmp_path / "train.txt").write_text("\nimages/b.jpg\nimages/c.jpg\n")
+    (tmp_path / "Readme.txt").write_text("words\n")
+    opened = open_masks(tmp_path, None)
+    assert opened.name == "yolo"
+    assert [i.image for i in opened.instances] == ["a", "b", "c", "d"]
+    for name in ("b", "c"):
+        (tmp_path / f"{name}.txt").write_text("words\n")
+    with pytest.raises(JobError, match="no format known"):
+        open_masks(tmp_path, None)
+
+
 FORMS = [
     ("names: [cat, 'it''s', \"a, b\"]", ["cat", "it's", "a, b"]),
     ("names: ['a',\n  'b',  # second\n  c d\n]\nnc: 3", ["a", "b", "c d"]),

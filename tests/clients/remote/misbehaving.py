@@ -8,6 +8,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from maskmend.patcher import Rle
+
+
+def changed(good: dict[str, Any], rle: dict[str, Any] | None) -> bytes:
+    """An answer with another mask in the place of the last, or without that instance."""
+    instances = [dict(instance) for instance in good["instances"]]
+    if rle is None:
+        instances.pop()
+    else:
+        instances[-1]["segmentation"] = rle
+    return orjson.dumps({**good, "instances": instances})
+
 
 NOT_OURS = b"<html>proxy error</html>"
 
@@ -34,6 +51,19 @@ class Misbehaving:
         _read_request(connection)
         if fault == "stalls":
             time.sleep(60)
+        elif fault in ("trickles its head", "says continue for ever"):
+            begin, more = {
+                "trickles its head": (b"HTTP/1.1 200 OK\r\nx-long: ", b"y"),
+                "says continue for ever": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            }[fault]
+            with suppress(OSError):
+                connection.sendall(begin)
+                for _ in range(600):
+                    connection.sendall(more)
+                    time.sleep(0.1)
+        elif fault == "good but never ends":
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + self.good)
+            time.sleep(60)
         elif fault == "trickles":
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
             with suppress(OSError):
@@ -46,7 +76,12 @@ class Misbehaving:
     def bytes_of(self, fault: str) -> bytes:
         refusal = b'{"code": "overloaded", "message": "too many", "field": "", "request_id": "r-1"}'
         failed = b'{"code": "internal", "message": "see the log", "field": "", "request_id": "r-2"}'
+        answered = orjson.loads(self.good) if b"instances" in self.good else {"instances": [{}]}
+        small = Rle.from_dense(np.ones((4, 4), bool)).to_coco()
         return {
+            "a mask of another size": answer("200 OK", changed(answered, small)),
+            "a damaged mask": answer("200 OK", changed(answered, {**small, "counts": "~~~"})),
+            "an instance too few": answer("200 OK", changed(answered, None)),
             "good": answer("200 OK", self.good),
             "half a body": answer("200 OK", self.good[: len(self.good) // 2], length=len(self.good)),
             "garbage": answer("200 OK", bytes(range(256)) * 4),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import threading
 from collections.abc import Iterator
@@ -162,12 +163,11 @@ def test_one_bad_image_of_many(url: str) -> None:
 def wrong() -> dict[str, tuple[Any, Any, type[MaskmendError]]]:
     image, masks = scene()
     return {
-        "another size": (image[:-8], masks, MaskmendError),
+        "another size": (image[:-8], masks, MaskError),
         "a broken RLE": (image, [{"size": [160, 200], "counts": "~~~"}], MaskError),
         "a cut off PNG": (png(image)[:300], masks, ImageError),
         "no image": (b"<svg/>", masks, UnsupportedImageError),
         "no file": (SAMPLES / "none.jpg", masks, ImageError),
-        "no mask": (image, [], MaskError),
         "text for masks": (image, "masks", MaskError),
         "a string in a polygon": (image, [[["a", "b"]]], MaskError),
         "an odd polygon": (image, [[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]]], MaskError),
@@ -180,6 +180,48 @@ def test_errors_are_those_of_the_server(url: str, case: str) -> None:
     with Client(url) as client, pytest.raises(kind) as caught:
         client.refine(image, masks)
     assert str(caught.value)
+
+
+def test_no_masks_are_no_error(url: str) -> None:
+    image, _ = scene()
+    with Client(url) as client, Refiner(threads=1) as here:
+        for found in (client.refine(image, []), client.refine(png(image), []), here.refine(image, [])):
+            assert (len(found), found.height, found.width) == (0, *image.shape[:2])
+        assert list(client.stream(image, [])) == []
+
+        async def main() -> int:
+            async with AsyncClient(url) as other:
+                assert [item async for item in other.stream(image, [])] == []
+                return len(await other.refine(image, []))
+
+        assert asyncio.run(main()) == 0
+
+
+def test_a_closed_client_says_so(url: str) -> None:
+    client = Client(url)
+    client.close()
+    with pytest.raises(OptionError, match="closed"):
+        client.refine(*scene())
+
+
+def test_the_three_share_a_signature() -> None:
+    for name in ("refine", "stream", "refine_many"):
+        parameters = [
+            list(inspect.signature(getattr(kind, name)).parameters) for kind in (Refiner, Client, AsyncClient)
+        ]
+        assert parameters[0] == parameters[1] == parameters[2]
+    shared = set(inspect.signature(Client).parameters) & set(inspect.signature(Refiner).parameters)
+    assert {"weights", "nms", "passes", "guard", "caution", "reach", "topology", "arbitrate", "exif_policy"} <= shared
+    assert inspect.signature(Client) == inspect.signature(AsyncClient)
+
+
+def test_large_arrays_go_over_grpc_as_png(server: Running) -> None:
+    image = scene((4200, 5400), count=1)[0]
+    assert image.nbytes > 64_000_000
+    small = np.ascontiguousarray(image[:64, :64])
+    with Client(f"grpc://127.0.0.1:{server.grpc_port}") as client:
+        assert client.refine(np.zeros_like(image), [Rle.from_dense(np.zeros(image.shape[:2], bool))]).width == 5400
+        assert client.refine(small, np.zeros((64, 64), bool)).height == 64
 
 
 def test_a_model_that_is_not_there(url: str) -> None:
@@ -202,7 +244,15 @@ def test_time_that_is_too_short(url: str) -> None:
         {"exif_policy": "turn"},
         {"timeout": 0.0},
         {"concurrency": 0},
+        {"timeout": float("nan")},
+        {"timeout": "30"},
         {"verify": "/dev/null"},
+        {"api_key": "password\n"},
+        {"api_key": "pass word"},
+        {"api_key": "p\u00e4ssword"},
+        {"url": "http://a..b"},
+        {"url": "http://a\x01b"},
+        {"url": "http://127.0.0.1:8000/\n"},
         {"url": "ftp://example.com"},
         {"url": "http://"},
         {"url": "http://user:password@example.com"},

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_job import SmallJob
 
+from maskmend.clients.convert import run_conversion
 from maskmend.clients.evaluate import evaluate
+from maskmend.clients.formats.base import Policies
 from maskmend.clients.report.items import Item
 from maskmend.clients.report.pairs import Pairs, category_names, match, open_source
 from maskmend.clients.report.truth import Truth, totals_table
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import JobError, MaskError
+from maskmend.patcher.image_size import image_size
 
 
 def box(x: int, width: int = 10) -> Rle:
@@ -62,7 +66,7 @@ def test_order_is_that_within_image_and_category(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ([record(0, id=1)], [record(0, id=2)], "1 of 1 records of the first and 1 of 1 of the second"),
+        ([record(0, id=1)], [record(0, 2, id=2)], "1 of 1 records of the first and 1 of 1 of the second"),
         ([record(0, id=1)], [record(0, id=1), record(1, id=2)], "0 of 1 records of the first and 1 of 2 of the second"),
         ([record(0), record(1)], [record(0)], "record 1 of before.json"),
         ([record(0, 1)], [record(0, 2)], "do not fit"),
@@ -74,6 +78,49 @@ def test_files_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(JobError, match=told):
         pair(tmp_path, before, after)
+
+
+def test_ids_that_differ_leave_the_order(tmp_path: Path) -> None:
+    before = [record(n, id=n, annotation_id=n) for n in range(3)]
+    found = pair(tmp_path, before, [record(n, id=n + 2, annotation_id=n + 9) for n in range(3)])
+    assert (list(found.partners), found.how) == ([0, 1, 2], "matched by their order within image and category")
+    # The same ids, but of other images: the order within the images is left.
+    moved = [record(n, 1 + n % 2, id=n) for n in range(4)]
+    found = pair(tmp_path, moved, [{**entry, "id": (entry["id"] + 1) % 4} for entry in moved])
+    assert (list(found.partners), found.how) == ([0, 1, 2, 3], "matched by their order within image and category")
+
+
+@pytest.mark.parametrize("target", ["yolo", "png", "coco", "voc", "panoptic", "labelme", "cvat", "label-studio"])
+def test_a_file_and_what_it_was_converted_to_belong_together(job: SmallJob, tmp_path: Path, target: str) -> None:
+    out = tmp_path / {"coco": "o.json", "panoptic": "o.json", "label-studio": "o.json", "cvat": "o.xml"}.get(
+        target, "o"
+    )
+    run_conversion(job.truth, job.images, out, target)
+    found = match(open_source(job.truth, job.images), open_source(out, job.images))
+    pairs = [item.masks(*image_size(item.photograph())) for group in found.groups() for item in group]
+    assert len(pairs) == 8
+    assert all(before == after for before, after in pairs)
+    # Result lists name neither photographs nor categories, so that something else must.
+    again = tmp_path / f"again{out.suffix}"
+    run_conversion(job.coarse, job.images, again, target, annotations=job.truth, policies=Policies(overlaps="first"))
+    found = match(open_source(job.coarse, job.images, annotations=job.truth), open_source(again, job.images))
+    pairs = [item.masks(*image_size(item.photograph())) for group in found.groups() for item in group]
+    assert len(pairs) == 8
+    assert all(before == after for before, after in pairs)
+
+
+def test_files_with_other_ids_of_the_same_photographs_belong_together(job: SmallJob, tmp_path: Path) -> None:
+    document = json.loads(job.truth.read_text())
+    for number, annotation in enumerate(document["annotations"]):
+        annotation["id"], annotation["image_id"] = 900 + number, 50 + annotation["image_id"]
+        annotation["category_id"] = 7
+    for image in document["images"]:
+        image["id"] += 50
+    document["categories"][0]["id"] = 7
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(document))
+    found = match(open_source(job.truth, job.images), open_source(other, job.images))
+    assert list(found.partners) == list(range(8))
 
 
 def test_crowds_are_matched_but_not_shown(tmp_path: Path) -> None:

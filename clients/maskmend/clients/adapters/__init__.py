@@ -30,7 +30,7 @@ def masks_of(masks: Any) -> Sequence[Any]:
         masks: one of
 
             - bool, uint8 or float [N, H, W], [N, 1, H, W] or [H, W], NumPy array or tensor; floats are probabilities,
-              cut at 0.5;
+              cut at 0.5, whole numbers are of two values, such as 0 and 255;
             - a list of such arrays [H, W], `Rle`, COCO RLE dicts, COCO polygons (each instance a list of flat lists), or
               records that hold one under `segmentation` (COCO, SAM, SAM 2) or `mask` (pipelines of Transformers);
             - supervision `Detections`;
@@ -45,7 +45,7 @@ def masks_of(masks: Any) -> Sequence[Any]:
         image there; all else brings its own.
 
     Raises:
-        MaskError: none of these, boxes without masks, or the results of several images.
+        MaskError: none of these, boxes without masks, a map of labels, or the results of several images.
     """
     library = _library(masks)
     if library is not None:

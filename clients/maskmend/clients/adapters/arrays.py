@@ -44,9 +44,18 @@ def binary(mask: NDArray[Any], field: str) -> NDArray[Any]:
     """A mask as it came; one of floats cut at 0.5.
 
     Raises:
-        MaskError: floats outside 0 to 1.
+        MaskError: floats outside 0 to 1, or whole numbers of more than two values.
     """
-    if mask.dtype.kind != "f" or not mask.size:
+    if mask.dtype.kind not in "fiu" or not mask.size:
+        return mask
+    if mask.dtype.kind != "f":
+        # What is neither the largest nor the smallest is a third value.
+        if ((mask != mask.max()) & (mask != mask.min())).any():
+            raise MaskError(
+                f"{field} holds more than two values, as a map of labels does; give one mask for each: "
+                "[labels == value for value in np.unique(labels) if value]",
+                field=field,
+            )
         return mask
     # NaN fails this comparison too.
     if not (mask.min() >= 0 and mask.max() <= 1):
@@ -63,7 +72,7 @@ def masks(value: Any) -> Sequence[NDArray[Any]]:
         value: array or tensor, [N, H, W], [N, 1, H, W] or [H, W]; bool, uint8, or floats of 0 to 1, which are cut at 0.5.
 
     Raises:
-        MaskError: another shape, or floats outside 0 to 1.
+        MaskError: another shape, floats outside 0 to 1, or whole numbers of more than two values in a mask.
     """
     array = array_of(value)
     if array.ndim == 4 and array.shape[1] == 1:

@@ -25,7 +25,7 @@ def masks(items: Sequence[Any]) -> Sequence[Any]:
     """The masks of a list, each of a kind that `as_rle` reads.
 
     Raises:
-        MaskError: floats outside 0 to 1, or a picture that is not one of a mask.
+        MaskError: floats outside 0 to 1, a picture that is not one of a mask, or rows of 0 and 1 in plain lists.
     """
     return [_mask(item, f"masks[{number}]") for number, item in enumerate(items)]
 
@@ -47,8 +47,21 @@ def _mask(item: Any, field: str) -> Any:
     if _is_picture(item):
         if item.mode not in ("1", "L"):
             raise MaskError(f"{field} is a picture of mode {item.mode}; masks have mode L or 1", field=field)
-        return np.asarray(item)
+        return arrays.binary(np.asarray(item), field)
+    if isinstance(item, (list, tuple)) and _is_rows(item):
+        raise MaskError(
+            f"{field} is a list of rows of 0 and 1, which would be read as polygons; give np.asarray(mask)", field=field
+        )
     return item
+
+
+def _is_rows(item: Sequence[Any]) -> bool:
+    """Whether lists, two or more, hold nothing but numbers from 0 to 1: no polygons in px are like that."""
+    return (
+        len(item) > 1
+        and all(isinstance(row, (list, tuple)) for row in item)
+        and all(isinstance(value, (bool, int, float)) and 0 <= value <= 1 for row in item for value in row)
+    )
 
 
 def one_like(item: Any, rle: Rle) -> Any:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import time
-from contextlib import closing
 from typing import Final
 from urllib.parse import unquote, urljoin, urlsplit
 
 from maskmend.patcher.errors import OptionError
 from maskmend.service.errors import ForbiddenError, InvalidRequestError, TooLargeError
+from maskmend.service.fetch import connect
 
 DATA_PATHS: Final = ("/data/", "/storage-data/")
 """Where Label Studio has uploads, local files and files of storages."""
@@ -32,7 +31,7 @@ class HostFiles:
         url: of Label Studio, such as `http://label-studio:8080`.
         token: access token of a user, or a personal access token; None where none is needed.
         most: bytes of a file.
-        seconds: for a file.
+        seconds: for a file, redirects and headers counted.
 
     Raises:
         OptionError: the URL is no plain http or https URL.
@@ -83,7 +82,8 @@ class HostFiles:
     @property
     def _netloc(self) -> str:
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{host}:{self._port}"
+        usual = self._port == (443 if self._scheme == "https" else 80)
+        return host if usual else f"{host}:{self._port}"
 
     def _target(self, reference: str) -> str:
         """Path and query to ask for."""
@@ -123,40 +123,39 @@ class HostFiles:
         self._access = access
 
     def _ask(self, method: str, target: str, until: float, body: bytes | None = None) -> tuple[int, str, bytes]:
-        left = max(0.1, until - time.monotonic())
-        headers = {"User-Agent": "maskmend", "Accept": "*/*"}
+        headers = {"Host": self._netloc, "User-Agent": "maskmend", "Accept": "*/*"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         elif self._access:
             headers["Authorization"] = f"Bearer {self._access}"
         elif self._token and self._token.count(".") != 2:
             headers["Authorization"] = f"Token {self._token}"
-        connection = (
-            http.client.HTTPSConnection(self._host, self._port, timeout=left, context=ssl.create_default_context())
-            if self._scheme == "https"
-            else http.client.HTTPConnection(self._host, self._port, timeout=left)
-        )
         try:
-            with closing(connection):
+            with connect(self._scheme, self._host, self._host, self._port, until) as connection:
                 connection.request(method, target, body, headers)
                 answer = connection.getresponse()
                 # Pages about errors may be long, and nobody reads them.
                 most = 0 if answer.status != 200 else self._most if body is None else _MOST_ANSWER
-                data = self._read(answer, most, until) if most else b""
+                data = self._read(answer, most) if most else b""
+                # Cut off by then, headers end as if they were whole.
+                if time.monotonic() >= until:
+                    raise InvalidRequestError("Label Studio takes too long to send the image", field="data")
+                if most and answer.length:
+                    raise InvalidRequestError("the image breaks off before its end", field="data")
+                if most and not data:
+                    raise InvalidRequestError("Label Studio sends an empty image", field="data")
                 return answer.status, answer.getheader("location") or "", data
         except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() >= until:
+                raise InvalidRequestError("Label Studio takes too long to send the image", field="data") from error
             raise InvalidRequestError(
                 f"the image cannot be fetched from Label Studio ({type(error).__name__})", field="data"
             ) from error
 
-    def _read(self, answer: http.client.HTTPResponse, most: int, until: float) -> bytes:
+    def _read(self, answer: http.client.HTTPResponse, most: int) -> bytes:
         data = bytearray()
         while chunk := answer.read1(_CHUNK):
             data += chunk
             if len(data) > most:
                 raise TooLargeError(f"the image is larger than {most} bytes", field="data")
-            if time.monotonic() > until:
-                raise InvalidRequestError("Label Studio takes too long to send the image", field="data")
-        if answer.length:
-            raise InvalidRequestError("the image breaks off before its end", field="data")
         return bytes(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import Any
 
 from maskmend.clients.annotation.refiners import Refines, model_version
@@ -70,11 +71,32 @@ def _regions(task: Mapping[str, Any], context: object) -> list[Region]:
         sources = [entry for entry in entries(task) if not entry.get("was_cancelled")]
         annotations = task.get("annotations")
         own = [entry for entry in sources if isinstance(annotations, list) and any(entry is a for a in annotations)]
-        given = (own or sources)[-1]["result"] if sources else []
+        given = _newest(own or sources)["result"] if sources else []
     regions = [region for region in given if isinstance(region, dict)]
     if len(regions) > MOST_REGIONS:
         raise InvalidRequestError(f"{len(regions)} regions in a task; send {MOST_REGIONS} or fewer", field="result")
     return regions
+
+
+def _newest(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The entry that was changed last, or else made; by id, then by place, where they do not say when."""
+    return max(enumerate(entries), key=lambda numbered: (*_age(numbered[1]), numbered[0]))[1]
+
+
+def _age(entry: Mapping[str, Any]) -> tuple[float, int]:
+    """Grows with the newness of an entry."""
+    times = (_time(entry.get(name)) for name in ("updated_at", "created_at"))
+    number = entry.get("id")
+    return next((time for time in times if time is not None), 0.0), number if isinstance(number, int) else -1
+
+
+def _time(text: object) -> float | None:
+    """Seconds since 1970; a time that names no zone counts as UTC."""
+    try:
+        time = datetime.fromisoformat(text) if isinstance(text, str) else None
+        return None if time is None else (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _refined(

@@ -22,6 +22,10 @@ def main() -> None:
     except MaskmendError as error:
         print(f"maskmend: {error}", file=sys.stderr)
         sys.exit(UNUSABLE)
+    except OSError as error:
+        # A disk that is full, a file that vanished: what no message of ours foresaw.
+        print(f"maskmend: {error.strerror or error}: {error.filename or 'input or output'}", file=sys.stderr)
+        sys.exit(UNUSABLE)
 
 
 def one_of(option: str, value: str, known: Sequence[str]) -> str:

@@ -24,6 +24,9 @@ def convert(
     to: str = typer.Option(..., "--to", help=f"Format to write: {', '.join(FORMATS)}."),
     output: Path = typer.Option(..., "--output", "-o", help="File or folder to write."),
     source_format: str = typer.Option("auto", "--from", help="Format of the source; auto looks at it."),
+    annotations: Path = typer.Option(
+        None, "--annotations", help="COCO file that names the photographs and categories of a COCO result list."
+    ),
     overlaps: str = typer.Option(
         "error",
         "--overlaps",
@@ -78,6 +81,7 @@ def convert(
             output,
             to,
             source_format=source_format,
+            annotations=annotations,
             policies=policies,
             overwrite=overwrite,
             progress=progress,

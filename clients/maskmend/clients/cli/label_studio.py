@@ -40,8 +40,6 @@ def label_studio(
     tolerance: float = typer.Option(
         0.5,
         "--tolerance",
-        min=0.0,
-        max=100.0,
         help="Farthest that a polygon may lie from its mask, in px; 0 for every pixel's corner.",
     ),
     user: str = typer.Option(
@@ -73,6 +71,7 @@ def label_studio(
     from maskmend.clients.annotation.host_files import HostFiles
     from maskmend.clients.annotation.refiners import refiner
     from maskmend.clients.annotation.task_images import TaskImages
+    from maskmend.patcher.simplify import check_tolerance
 
     if (user is None) != (password is None):
         raise OptionError("--basic-auth-user and the variable BASIC_AUTH_PASS go together", field="basic-auth-user")
@@ -80,6 +79,7 @@ def label_studio(
         raise OptionError("say where images are: --images or --label-studio-url", field="images")
     if images is not None and not images.is_dir():
         raise OptionError(f"--images {images} is not a folder", field="images")
+    check_tolerance(tolerance)
     options = {} if server else {"weights": weights, "caution": caution, "threads": threads}
     source = HostFiles(label_studio_url, label_studio_token) if label_studio_url else None
     app = build_app(

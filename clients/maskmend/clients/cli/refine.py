@@ -15,13 +15,14 @@ from maskmend.clients.cli import KEPT, one_of
 from maskmend.clients.cli.progress import JobProgress, console, say, say_profile
 from maskmend.clients.format_names import FORMATS
 from maskmend.patcher.defaults import CAUTION, REACH
-from maskmend.patcher.errors import OptionError
+from maskmend.patcher.errors import MaskmendError, OptionError
 
 if TYPE_CHECKING:
     from maskmend.clients.backends import Backend
+    from maskmend.clients.job import JobSummary
 
-MOST_TOLERANCE = 16
 _LOCAL_ONLY = ("runtime", "precision", "batch_size", "threads")
+_SERVER_ONLY = ("api_key", "timeout", "concurrency", "ca_file")
 
 
 def _from_file(context: typer.Context, value: Path | None) -> Path | None:
@@ -45,7 +46,7 @@ def _from_file(context: typer.Context, value: Path | None) -> Path | None:
 
 def refine(
     context: typer.Context,
-    results: Path = typer.Argument(..., help="COCO result list or instances file."),
+    results: Path = typer.Argument(..., help="File or folder of masks: COCO, or another format."),
     images: Path = typer.Option(..., "--images", help="Folder of the photographs."),
     output: Path = typer.Option(..., "--output", "-o", help="Refined file to write."),
     config: Path = typer.Option(
@@ -130,6 +131,7 @@ def refine(
     from maskmend.clients.formats import format_of
     from maskmend.clients.formats.base import Policies
     from maskmend.clients.job import run_job
+    from maskmend.patcher.simplify import check_tolerance
 
     if engine != "local":
         raise OptionError(f"--engine {engine!r} is not available in this release; use local", field="engine")
@@ -138,8 +140,8 @@ def refine(
         "size_mismatch": one_of("size-mismatch", size_mismatch, ("error", "resize")),
         "overlaps": one_of("overlaps", overlaps, ("error", "first", "last", "smallest")),
     }
-    if tolerance is not None and not 0 <= tolerance <= MOST_TOLERANCE:
-        raise OptionError(f"--tolerance is {tolerance}; use 0 to {MOST_TOLERANCE} px", field="tolerance")
+    if tolerance is not None:
+        check_tolerance(tolerance)
     shared: dict[str, Any] = {
         "refiner": refiner,
         "nms": nms,
@@ -153,11 +155,13 @@ def refine(
     }
     backend: Backend
     if server is None:
+        _refuse(context, _SERVER_ONLY, "is for --server; leave it out")
         backend = _local(shared, weights, runtime, precision, batch_size, threads)
     else:
-        _refuse(context, _LOCAL_ONLY, f"--server {server} decides that itself; leave it out")
+        _refuse(context, _LOCAL_ONLY, "is decided by the server; leave it out")
         backend = _at_server(server, shared, weights, api_key, timeout, concurrency, ca_file)
     kind = format_of(results, format)
+    _check_report(report, truth)
     began = time.monotonic()
     with JobProgress() as progress:
         summary = run_job(
@@ -176,25 +180,60 @@ def refine(
     if profile:
         say_profile(backend.stages)
     if report is not None:
-        from maskmend.clients.cli.pages import write_job_report
-        from maskmend.clients.report.items import LIMIT
+        _write_report(report, output, images, annotations, summary, backend.provenance, exif_policy, results, truth)
+    if summary.errors:
+        raise typer.Exit(KEPT)
 
+
+def _check_report(report: Path | None, truth: Path | None) -> None:
+    """Whatever is wrong with the report is said before hours of work, not after them."""
+    from maskmend.clients.coco import read_coco
+
+    if report is None:
+        if truth is not None:
+            raise OptionError("--gt is for the report; give --report DIR too, or use maskmend evaluate", field="gt")
+        return
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"--report {report} cannot be made a folder: {error.strerror}", field="report") from error
+    if truth is not None and read_coco(truth, field="gt").is_results:
+        raise OptionError(f"--gt {truth} is a result list; give a COCO instances file", field="gt")
+
+
+def _write_report(
+    folder: Path,
+    output: Path,
+    images: Path,
+    annotations: Path | None,
+    summary: JobSummary,
+    provenance: dict[str, str | int | float],
+    exif_policy: str,
+    results: Path,
+    truth: Path | None,
+) -> None:
+    """Write the report; if that fails, say so, for the job itself is done."""
+    from maskmend.clients.cli.pages import write_job_report
+    from maskmend.clients.report.items import LIMIT
+
+    try:
         page = write_job_report(
-            report,
+            folder,
             output,
             images,
             annotations,
             summary,
-            backend.provenance,
+            provenance,
             exif_policy,
             LIMIT,
             masks=summary.masks,
             coarse=results,
             truth=truth,
         )
-        console.print(f"report: {page}", highlight=False)
-    if summary.errors:
-        raise typer.Exit(KEPT)
+    except MaskmendError as error:
+        console.print(f"the report could not be written: {error}", highlight=False, soft_wrap=True)
+    else:
+        console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
 def _local(
@@ -237,5 +276,5 @@ def _at_server(
 def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
     for name in names:
         source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise OptionError(f"--{name.replace('_', '-')}: {why}", field=name)
+        if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
+            raise OptionError(f"--{name.replace('_', '-')} {why}", field=name)

@@ -20,7 +20,9 @@ def view(
     output: Path = typer.Option(Path("report"), "--output", "-o", help="Folder to write index.html into."),
     limit: int = typer.Option(5000, "--limit", help="Instances to show: the most changed ones."),
     side: int = typer.Option(512, "--side", help="Longest side of a photograph's crop, in px."),
-    annotations: Path = typer.Option(None, "--annotations", help="COCO file whose `images` name the photographs."),
+    annotations: Path = typer.Option(
+        None, "--annotations", help="COCO file that names photographs and categories of a COCO result list."
+    ),
     format: str = typer.Option("auto", "--format", help="Format of both files; auto looks at each."),
     exif_policy: str = typer.Option("apply", "--exif-policy", help="apply or ignore the EXIF rotation of photographs."),
     open_page: bool = typer.Option(False, "--open", help="Open the page in the browser."),
@@ -28,7 +30,8 @@ def view(
     """Compare two files of the same instances: one page with figures, a gallery, and each instance before and after.
 
     Records are matched by `id` where every record of both files has one of its own, else by `annotation_id` likewise, else
-    by their order within image and category. The page is one file that needs no server and no network.
+    by their order within image and category. Images are the same where their photographs are. The page is one file that
+    needs no server and no network.
 
     Exit codes: 0 written; 2 unusable input, or two files that do not fit.
 
@@ -37,6 +40,8 @@ def view(
 
         maskmend view a.json b.json --images photos --gt truth.json --output compare --limit 500
     """
+    from maskmend.clients.formats import format_of
+    from maskmend.clients.formats.coco import CocoMasks
     from maskmend.clients.report.items import About
     from maskmend.clients.report.pairs import category_names, match, open_source
     from maskmend.clients.report.truth import Truth, totals_table
@@ -50,8 +55,14 @@ def view(
         raise OptionError(f"--exif-policy is {exif_policy!r}; use apply or ignore", field="exif_policy")
     if not images.is_dir():
         raise JobError(f"--images {images} is not a folder", field="images")
+    named = [annotations if format_of(path, format) is CocoMasks else None for path in (before, after)]
+    if annotations is not None and named == [None, None]:
+        raise OptionError(
+            "--annotations is for COCO result lists, and neither file is one of COCO's", field="annotations"
+        )
     sources = [
-        open_source(path, images, format=format, annotations=annotations, exif=exif_policy) for path in (before, after)
+        open_source(path, images, format=format, annotations=names, exif=exif_policy)
+        for path, names in zip((before, after), named, strict=True)
     ]
     pairs = match(*sources)
     truth, note = None, ""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +14,15 @@ from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
-import orjson
 
+from maskmend.clients.json_files import BOM, loads
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import JobError, MaskError
 from maskmend.patcher.images import ExifPolicy
 
 SizePolicy = Literal["error", "resize"]
 OverlapPolicy = Literal["error", "first", "last", "smallest"]
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,14 @@ class Picture:
         height: in px, after the EXIF policy.
         width: in px.
         instances: with their masks, of that size, in order.
+        image_id: that it has in the source; None where it has none.
     """
 
     name: str
     height: int
     width: int
     instances: Sequence[tuple[Instance, Rle]]
+    image_id: int | str | None = None
 
 
 class Peek:
@@ -89,8 +95,13 @@ class Peek:
         if self.path.suffix.lower() != ".json" or not self.path.is_file():
             return None
         try:
-            return orjson.loads(self.path.read_bytes())
-        except (OSError, orjson.JSONDecodeError):
+            data = self.path.read_bytes()
+            try:
+                return loads(data)
+            except ValueError:
+                # Whose it is can be seen even if some number in it is none; what reads it will say so.
+                return json.loads(data.removeprefix(BOM))
+        except (OSError, ValueError, RecursionError):
             return None
 
 
@@ -109,6 +120,7 @@ class MaskFile(ABC):
     default_tolerance: ClassVar[float] = 0.0
     one_per_pixel: ClassVar[bool] = False
     instances: Sequence[Instance]
+    _path: Path
 
     @classmethod
     @abstractmethod
@@ -152,7 +164,11 @@ class MaskFile(ABC):
 
     @abstractmethod
     def replace(self, number: int, mask: Rle) -> None:
-        """Put a refined mask, of the photograph's size, in the place of the one that is there."""
+        """Put a refined mask, of the photograph's size, in the place of the one that is there.
+
+        Raises:
+            MaskError: the format cannot hold it there; then everything is as it was.
+        """
 
     @abstractmethod
     def save(self, path: Path) -> None:
@@ -161,6 +177,10 @@ class MaskFile(ABC):
         Raises:
             JobError: it cannot be written.
         """
+
+    def files(self) -> Iterable[Path]:
+        """The files that were read, photographs apart, in a fixed order: what is saved depends on nothing else."""
+        yield self._path
 
     @classmethod
     def write(cls, path: Path, pictures: Sequence[Picture], policies: Policies) -> None:
@@ -177,6 +197,27 @@ class MaskFile(ABC):
         for number, instance in enumerate(self.instances):
             groups.setdefault(instance.image, []).append(number)
         yield from groups.items()
+
+
+def known_fields(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Fields of a record for `Instance.fields`: those that are text, or numbers that fit 64 bits."""
+    return {name: record[name] for name in names if name in record and _is_plain(record[name])}
+
+
+def score_of(value: object) -> float | None:
+    """The score of a record, if it is a number."""
+    return float(value) if isinstance(value, (int, float)) and is_number(value) else None
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number that a float can hold, and neither NaN nor infinity."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def fitted(mask: Rle, height: int, width: int, policies: Policies, field: str) -> Rle:

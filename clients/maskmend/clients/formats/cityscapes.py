@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
 from maskmend.clients.formats.binary_pictures import rewritten
+from maskmend.clients.formats.categories import label_of
 from maskmend.clients.formats.folders import (
     Photographs,
     copy_files,
@@ -64,7 +65,7 @@ class CityscapesMasks(MaskFile):
         for file in files:
             image = str(PurePosixPath(file).with_suffix(""))
             for text in read_text(path / file).splitlines():
-                if text.strip():
+                if text.split():
                     line, label, score = _parsed(file, text)
                     self._lines.append(line)
                     name = NAMES[label] if 0 <= label < len(NAMES) else str(label)
@@ -87,7 +88,7 @@ class CityscapesMasks(MaskFile):
         try:
             for file in files_below(peek.path, ".txt"):
                 lines = [line for line in read_text(peek.path / file).splitlines() if line.strip()]
-                if lines:
+                if lines and not PurePosixPath(file).name.lower().startswith("readme"):
                     return lines[0].split()[0].lower().endswith(".png") and _parsed(file, lines[0])[0].error is None
         except MaskmendError:
             pass
@@ -104,16 +105,22 @@ class CityscapesMasks(MaskFile):
                 up = "../" * stem.count("/")
                 lines = []
                 for number, (instance, mask) in enumerate(picture.instances):
-                    if instance.label not in NAMES:
+                    label = label_of(instance)
+                    if label not in NAMES:
                         raise JobError(
-                            f"label {instance.label[:50]!r} is none of Cityscapes'; rename it, or leave it out",
-                            field="to",
+                            f"label {label[:50]!r} is none of Cityscapes'; rename it, or leave it out", field="to"
                         )
                     name = f"masks/{stem}_{number}.png"
                     write_file(folder, name, write_mask(mask))
                     score = 1.0 if instance.score is None else instance.score
-                    lines.append(f"{up}{name} {NAMES.index(instance.label)} {score:.6g}\n")
+                    lines.append(f"{up}{name} {NAMES.index(label)} {score:.6g}\n")
                 write_file(folder, f"{stem}_pred.txt", "".join(lines))
+
+    def files(self) -> Iterable[Path]:
+        """See `MaskFile.files`."""
+        masks = (line.mask for line in self._lines if line.error is None)
+        names = [*self._files, *sorted({name for name in masks if self._is_there(name)})]
+        yield from (self._path / name for name in names)
 
     def mask(self, number: int, height: int, width: int) -> Rle:
         """See `MaskFile.mask`."""

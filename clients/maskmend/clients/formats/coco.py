@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskmend.clients.coco import CocoFile, Record, photographs, read_coco, write_json
-from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
+from maskmend.clients.coco import ImageFolder, Record, instances_nearby, read_coco, with_names, write_json
+from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies, known_fields, score_of
+from maskmend.clients.formats.coco_ids import CategoryIds, annotation_ids, image_ids
+from maskmend.clients.inside import printable
 from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.errors import JobError, MaskError
 
@@ -19,15 +21,22 @@ class CocoMasks(MaskFile):
 
     name = "coco"
 
-    def __init__(self, coco: CocoFile, images: Path | None, annotations: Path | None, policies: Policies) -> None:
-        self._coco, self._policies = coco, policies
-        self._folder = photographs(images, coco, annotations) if images is not None else None
-        self.instances = [self._instance(record) for record in coco.records]
+    def __init__(self, path: Path, images: Path | None, annotations: Path | None) -> None:
+        self._path, self._annotations, self._folder = path, annotations, None
+        self._coco = read_coco(path)
+        if annotations is not None:
+            self._coco = with_names(self._coco, annotations)
+        if images is not None:
+            nearby = instances_nearby(images, self._coco) if annotations is None else None
+            named = self._coco if nearby is None else with_names(self._coco, nearby)
+            self._folder = ImageFolder(images, named.images)
+            self._annotations = annotations or nearby
+        self.instances = [self._instance(record) for record in self._coco.records]
 
     @classmethod
     def open(cls, path: Path, images: Path | None, policies: Policies, *, annotations: Path | None = None) -> CocoMasks:
-        """See `MaskFile.open`. `annotations`: COCO file whose `images` name the photographs of a result list."""
-        return cls(read_coco(path), images, annotations, policies)
+        """See `MaskFile.open`. `annotations`: COCO file that names the photographs and categories of a result list."""
+        return cls(path, images, annotations)
 
     @classmethod
     def matches(cls, peek: Peek) -> bool:
@@ -40,18 +49,18 @@ class CocoMasks(MaskFile):
     @classmethod
     def write(cls, path: Path, pictures: Sequence[Picture], policies: Policies) -> None:
         """A new instances file: RLE, or polygons where `policies.tolerance` is above 0."""
-        names = sorted({instance.label for picture in pictures for instance, _ in picture.instances})
-        categories = {name: number for number, name in enumerate(names, 1)}
+        categories = CategoryIds(pictures)
+        ids = iter(annotation_ids(pictures))
         images: list[Record] = []
         annotations: list[Record] = []
-        for image_id, picture in enumerate(pictures, 1):
+        for image_id, picture in zip(image_ids(pictures), pictures, strict=True):
             images.append({"id": image_id, "file_name": picture.name, "height": picture.height, "width": picture.width})
             for instance, mask in picture.instances:
                 annotations.append(
                     {
-                        "id": len(annotations) + 1,
+                        "id": next(ids),
                         "image_id": image_id,
-                        "category_id": categories[instance.label],
+                        "category_id": categories.of(instance),
                         "segmentation": _segmentation(mask, policies),
                         "area": mask.area,
                         "bbox": [float(value) for value in mask.bbox],
@@ -59,8 +68,14 @@ class CocoMasks(MaskFile):
                         **({} if instance.score is None else {"score": instance.score}),
                     }
                 )
-        listed = [{"id": number, "name": name or "object"} for name, number in categories.items()]
+        listed = [{"id": number, "name": name} for number, name in categories.names.items()]
         write_json(path, {"images": images, "annotations": annotations, "categories": listed})
+
+    def files(self) -> Iterable[Path]:
+        """See `MaskFile.files`. What names the photographs counts too."""
+        yield self._path
+        if self._annotations is not None:
+            yield self._annotations
 
     def mask(self, number: int, height: int, width: int) -> Rle:
         """See `MaskFile.mask`. Polygons are drawn in the photograph's size."""
@@ -80,11 +95,10 @@ class CocoMasks(MaskFile):
     def replace(self, number: int, mask: Rle) -> None:
         """See `MaskFile.replace`."""
         record = self._coco.records[number]
-        record["segmentation"] = mask.to_coco()
-        if "bbox" in record:
-            record["bbox"] = [float(value) for value in mask.bbox]
-        if "area" in record:
-            record["area"] = mask.area
+        fresh = {"bbox": [float(value) for value in mask.bbox], "area": mask.area}
+        record.update(
+            {"segmentation": mask.to_coco(), **{name: value for name, value in fresh.items() if name in record}}
+        )
 
     def save(self, path: Path) -> None:
         """See `MaskFile.save`."""
@@ -96,13 +110,13 @@ class CocoMasks(MaskFile):
             yield self.instances[numbers[0]].image, numbers
 
     def _instance(self, record: Record) -> Instance:
-        score = record.get("score")
+        category = record.get("category_id")
         return Instance(
             image=self._coco.file_name(record),
-            label=self._coco.labels.get(record.get("category_id"), ""),
-            score=float(score) if isinstance(score, (int, float)) else None,
+            label=printable(self._coco.labels.get(category, "")) if isinstance(category, (int, str)) else "",
+            score=score_of(record.get("score")),
             refinable=not record.get("iscrowd"),
-            fields={name: record[name] for name in FIELDS if name in record},
+            fields=known_fields(record, FIELDS),
         )
 
 

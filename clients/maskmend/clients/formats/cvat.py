@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
+from maskmend.clients.formats.categories import category_numbers, check_text, label_of
 from maskmend.clients.formats.cvat_xml import Shape, read_shapes, spliced
 from maskmend.clients.formats.json_text import write_text
 from maskmend.clients.formats.locate import find_photograph
@@ -31,7 +32,7 @@ class CvatMasks(MaskFile):
     default_tolerance: ClassVar[float] = 0.5
 
     def __init__(self, path: Path, images: Path | None, policies: Policies) -> None:
-        self._images, self._policies = images, policies
+        self._path, self._images, self._policies = path, images, policies
         self._data, self._shapes = read_shapes(path)
         self._changes: dict[int, dict[str, str]] = {}
         self.instances = [
@@ -62,7 +63,8 @@ class CvatMasks(MaskFile):
     @classmethod
     def write(cls, path: Path, pictures: Sequence[Picture], policies: Policies) -> None:
         """A file to import: masks, or polygons where tolerance is above 0."""
-        labels = sorted({instance.label or "object" for picture in pictures for instance, _ in picture.instances})
+        check_text(pictures, controls=True)
+        labels = list(category_numbers(pictures))
         kind = "polygon" if policies.tolerance > 0 else "mask"
         named = "".join(f"<label><name>{escape(label)}</name><type>{kind}</type></label>" for label in labels)
         lines = [
@@ -76,7 +78,7 @@ class CvatMasks(MaskFile):
             lines.append(f'  <image id="{number}" name={name} width="{picture.width}" height="{picture.height}">')
             for instance, mask in picture.instances:
                 values = _polygon(mask, policies.tolerance) if kind == "polygon" else _mask(mask)
-                values = {"label": instance.label or "object", "source": "auto", "occluded": "0", **values}
+                values = {"label": label_of(instance), "source": "auto", "occluded": "0", **values}
                 told = " ".join(f"{key}={quoteattr(value)}" for key, value in values.items())
                 lines += (f'    <{kind} {told} z_order="0">', f"    </{kind}>")
             lines.append("  </image>")

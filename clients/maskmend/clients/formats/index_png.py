@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ class IndexPngMasks(MaskFile):
         self._path, self._root, self._policies = path, path / folder, policies
         self._folder = folder
         self._photographs = Photographs(images)
-        self._names = files_below(self._root, ".png")
+        self._names = files_below(self._root, ".png", within=path)
         self._places: list[tuple[str, int]] = []
         self._broken: dict[int, MaskmendError] = {}
         self._replaced: dict[int, Rle] = {}
@@ -82,6 +82,10 @@ class IndexPngMasks(MaskFile):
                 write_file(
                     folder, name, write_indices(IndexPicture(narrowed(painted(picture, policies), picture.name)))
                 )
+
+    def files(self) -> Iterable[Path]:
+        """See `MaskFile.files`."""
+        yield from (self._root / name for name in self._names)
 
     def mask(self, number: int, height: int, width: int) -> Rle:
         """See `MaskFile.mask`."""

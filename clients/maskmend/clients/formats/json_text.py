@@ -6,8 +6,9 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from maskmend.clients.json_files import BOM, parse_text, text_of
 from maskmend.patcher.errors import JobError
 
 
@@ -16,16 +17,22 @@ class Layout:
     """How a JSON text is laid out.
 
     Attributes:
-        indent: spaces of a level; None for all on one line.
+        indent: of a level, spaces or tabs; None for all on one line.
         spaced: a space after colons, and after commas on one line.
         ascii: other characters are escaped.
         slashes: slashes are escaped too, as in exports of Label Studio.
+        crlf: lines end as on Windows.
+        end: what stands behind the document.
+        mark: the file begins with a byte order mark.
     """
 
-    indent: int | None = None
+    indent: str | None = None
     spaced: bool = True
     ascii: bool = True
     slashes: bool = False
+    crlf: bool = False
+    end: str = ""
+    mark: bool = False
 
     def encoded(self, document: Any) -> bytes:
         """A document in this layout, as Python's own `json.dump` writes it: unchanged values come out as they came in."""
@@ -35,8 +42,11 @@ class Layout:
         if self.slashes:
             # Nothing but strings holds them.
             text = text.replace("/", "\\/")
+        if self.crlf:
+            # Strings have their line breaks escaped.
+            text = text.replace("\n", "\r\n")
         try:
-            return text.encode()
+            return (BOM if self.mark else b"") + (text + self.end).encode()
         except UnicodeEncodeError:
             # Half of a surrogate pair has no UTF-8; escaped it may stand in JSON.
             return replace(self, ascii=True).encoded(document)
@@ -50,17 +60,23 @@ def read_json_text(path: Path, field: str) -> tuple[Any, Layout]:
     """
     try:
         data = path.read_bytes()
-        text = data.decode("utf-8-sig")
-        document = json.loads(text, parse_constant=_refuse)
     except OSError as error:
         raise JobError(f"{path} cannot be read: {error.strerror}", field=field) from error
-    except (ValueError, RecursionError) as error:
-        where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise JobError(f"{path} is not valid JSON{where}; is it complete?", field=field) from error
-    first = re.match(r"\s*[\[{](\r?\n)?( *)", text)
-    indent = len(first[2]) if first is not None and first[1] else None
-    slashes = "\\/" in text and re.search(r"(?<!\\)/", text) is None
-    return document, Layout(indent, re.search(r'": ', text[:100_000]) is not None, data.isascii(), slashes)
+    try:
+        text = text_of(data)
+        document = parse_text(text)
+    except ValueError as error:
+        raise JobError(f"{path} {error}", field=field) from error
+    first = re.match(r"\s*[\[{](\r?\n)?([ \t]*)", text)
+    return document, Layout(
+        indent=first[2] if first is not None and first[1] else None,
+        spaced=re.search(r'": ', text[:100_000]) is not None,
+        ascii=text.isascii(),
+        slashes="\\/" in text and re.search(r"(?<!\\)/", text) is None,
+        crlf=first is not None and first[1] == "\r\n",
+        end=text[len(text.rstrip()) :],
+        mark=data.startswith(BOM),
+    )
 
 
 def write_text(path: Path, data: bytes) -> None:
@@ -76,7 +92,3 @@ def write_text(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise JobError(f"{path} cannot be written: {error.strerror}", field="output") from error
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

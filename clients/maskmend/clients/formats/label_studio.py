@@ -9,17 +9,20 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from maskmend.clients.coco import SUFFIXES
-from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
+from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies, known_fields, score_of
+from maskmend.clients.formats.categories import label_of as written_label
 from maskmend.clients.formats.json_text import Layout, read_json_text, write_text
 from maskmend.clients.formats.label_studio_regions import (
     Region,
     is_refinable,
     is_shape,
     label_of,
+    labels_by_id,
     put_mask,
     region_mask,
 )
 from maskmend.clients.formats.locate import find_photograph, reference_names
+from maskmend.clients.inside import printable
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import JobError
 
@@ -75,7 +78,7 @@ class LabelStudioMasks(MaskFile):
                     "from_name": "label",
                     "to_name": "image",
                     "image_rotation": 0,
-                    "value": {kind: [instance.label or "object"]},
+                    "value": {kind: [written_label(instance)]},
                     **({} if instance.score is None else {"score": instance.score}),
                 }
                 put_mask(region, mask, policies.tolerance)
@@ -109,19 +112,19 @@ class LabelStudioMasks(MaskFile):
 
     def _take(self, number: int, task: Mapping[str, Any]) -> None:
         reference = image_reference(task)
-        known = {"image_id": task["id"]} if isinstance(task.get("id"), (int, str)) else {}
+        known = known_fields({"image_id": task.get("id")}, ("image_id",))
         for entry in entries(task):
+            labels = labels_by_id(entry["result"])
             for region in entry["result"]:
                 if not is_shape(region):
                     continue
-                score = region.get("score", entry.get("score"))
                 self._regions.append(region)
                 self._references.append(reference)
                 self.instances.append(
                     Instance(
-                        image=reference or f"task {number}",
-                        label=label_of(region, entry["result"]),
-                        score=float(score) if isinstance(score, (int, float)) else None,
+                        image=printable(reference) or f"task {number}",
+                        label=label_of(region, labels),
+                        score=score_of(region.get("score", entry.get("score"))),
                         refinable=is_refinable(region),
                         fields=known,
                     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from maskmend.clients.formats.base import is_number
 from maskmend.clients.formats.brush_rle import read_brush, write_brush
 from maskmend.clients.formats.one_ring import ring_of
+from maskmend.clients.inside import printable
 from maskmend.patcher import Rle, polygons_to_rle
 from maskmend.patcher.errors import MaskError
 from maskmend.patcher.rle import check_size
@@ -37,20 +39,31 @@ def is_refinable(region: Region) -> bool:
     return not turned and value.get("closed") is not False
 
 
-def label_of(region: Region, others: Sequence[object] = ()) -> str:
+def labels_by_id(result: Sequence[object]) -> dict[Any, str]:
+    """First labels of the entries of a `result` by their ids; of several entries of one id the first that has any."""
+    found: dict[Any, str] = {}
+    for entry in result:
+        key = entry.get("id") if isinstance(entry, dict) else None
+        if isinstance(entry, dict) and isinstance(key, (int, str)) and (label := _own_label(entry)):
+            found.setdefault(key, label)
+    return found
+
+
+def label_of(region: Region, labels: Mapping[Any, str]) -> str:
     """First label of a region: its own, or that of the `labels` entry of the same id; empty where it has none.
 
     Args:
         region: see above.
-        others: the whole `result`.
+        labels: those of the whole `result`, see `labels_by_id`.
     """
-    twins = [other for other in others if isinstance(other, dict) and other.get("id") == region.get("id")]
-    for one in (region, *(twins if region.get("id") is not None else ())):
-        value = one.get("value")
-        labels = value.get(one.get("type")) if isinstance(value, dict) else None
-        if isinstance(labels, list) and labels and isinstance(labels[0], str):
-            return labels[0]
-    return ""
+    key = region.get("id")
+    return _own_label(region) or (labels.get(key, "") if isinstance(key, (int, str)) else "")
+
+
+def _own_label(entry: Mapping[str, Any]) -> str:
+    kind, value = entry.get("type"), entry.get("value")
+    labels = value.get(kind) if isinstance(value, dict) and isinstance(kind, str) else None
+    return printable(labels[0]) if isinstance(labels, list) and labels and isinstance(labels[0], str) else ""
 
 
 def region_mask(region: Region, field: str = "value") -> Rle:
@@ -106,7 +119,7 @@ def _ring(points: object, height: int, width: int, field: str) -> list[float]:
         raise MaskError(f"{where} is {type(points).__name__}; send a list of [x, y] in percent", field=where)
     flat: list[float] = []
     for point in points:
-        if not isinstance(point, list) or len(point) != 2 or not all(type(v) in (int, float) for v in point):
+        if not isinstance(point, list) or len(point) != 2 or not all(map(is_number, point)):
             raise MaskError(f"{where} holds something other than [x, y] in percent", field=where)
         # Percent of a side are px times a fraction that binary numbers do not hold; this takes the error out again.
         flat += (round(point[0] * width / 100.0, 6), round(point[1] * height / 100.0, 6))

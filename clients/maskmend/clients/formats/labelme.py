@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
+from maskmend.clients.formats.categories import label_of
 from maskmend.clients.formats.json_text import Layout, read_json_text, write_text
 from maskmend.clients.formats.locate import find_photograph
 from maskmend.clients.formats.one_ring import ring_of
+from maskmend.clients.inside import has_file, printable
 from maskmend.patcher import Rle, polygons_to_rle
 from maskmend.patcher.errors import ImageError, JobError, MaskError
 from maskmend.patcher.mask_images import read_mask, write_mask
 from maskmend.patcher.rle import check_size, is_whole
 
 Shape = dict[str, Any]
+_LOOKED_AT = 20
+"""JSON files of a folder that `matches` looks into."""
 _VERSION = "5.5.0"
 """Of LabelMe, whose form is written: the first whose masks and descriptions are as they are now."""
 
@@ -42,8 +46,9 @@ class LabelmeMasks(MaskFile):
     writes_folder = True
     default_tolerance: ClassVar[float] = 0.5
 
-    def __init__(self, files: Sequence[Path], images: Path | None, policies: Policies) -> None:
+    def __init__(self, path: Path, files: Sequence[Path], images: Path | None, policies: Policies) -> None:
         self._files, self._images, self._policies = list(files), images, policies
+        self._path = path
         self._changes: dict[_Place, Shape] = {}
         self._places: list[_Place] = []
         self._held: tuple[int, dict[str, Any], Layout] | None = None
@@ -58,7 +63,7 @@ class LabelmeMasks(MaskFile):
                 self.instances.append(
                     Instance(
                         image=_image_path(document, path),
-                        label=label if isinstance(label, str) else "",
+                        label=printable(label) if isinstance(label, str) else "",
                         refinable=_kind(shape) in ("polygon", "mask"),
                     )
                 )
@@ -67,18 +72,17 @@ class LabelmeMasks(MaskFile):
     def open(cls, path: Path, images: Path | None, policies: Policies) -> LabelmeMasks:
         """See `MaskFile.open`. JSON files of a folder that are not of LabelMe are left out."""
         if path.is_dir():
-            files = [file for file in sorted(path.glob("*.json")) if _is_labelme(Peek(file).document)]
+            files = [file for file in _json_files(path) if _is_labelme(Peek(file).document)]
             if not files:
                 raise JobError(f"{path} has no LabelMe files", field="results")
-            return cls(files, images, policies)
-        return LabelmeFile([path], images, policies)
+            return cls(path, files, images, policies)
+        return LabelmeFile(path, [path], images, policies)
 
     @classmethod
     def matches(cls, peek: Peek) -> bool:
-        """A JSON object with `shapes` and `imagePath`, or a folder whose first JSON file is one."""
+        """A JSON object with `shapes` and `imagePath`, or a folder with one among its first JSON files."""
         if peek.path.is_dir():
-            first = next(iter(sorted(peek.path.glob("*.json"))), None)
-            return first is not None and _is_labelme(Peek(first).document)
+            return any(_is_labelme(Peek(file).document) for file in _json_files(peek.path)[:_LOOKED_AT])
         return _is_labelme(peek.document)
 
     @classmethod
@@ -90,7 +94,7 @@ class LabelmeMasks(MaskFile):
             shapes = []
             for instance, mask in picture.instances:
                 shape: Shape = {
-                    "label": instance.label or "object",
+                    "label": label_of(instance),
                     "points": [],
                     "group_id": None,
                     "description": "",
@@ -115,7 +119,11 @@ class LabelmeMasks(MaskFile):
                     field="to",
                 )
             taken.add(name)
-            write_text(path / name, Layout(indent=2, ascii=False).encoded(document))
+            write_text(path / name, Layout(indent="  ", ascii=False).encoded(document))
+
+    def files(self) -> Iterable[Path]:
+        """See `MaskFile.files`."""
+        return list(self._files)
 
     def mask(self, number: int, height: int, width: int) -> Rle:
         """See `MaskFile.mask`. In the size that the file says its photograph has, if it does."""
@@ -140,9 +148,11 @@ class LabelmeMasks(MaskFile):
         place = self._places[number]
         document, _ = self._document(place.file)
         shape = document["shapes"][place.shape]
-        self._changes.pop(place, None)
-        if _mask(shape, _side(document, "imageHeight", mask.height), _side(document, "imageWidth", mask.width)) != mask:
+        size = _side(document, "imageHeight", mask.height), _side(document, "imageWidth", mask.width)
+        if _mask(shape, *size) != mask:
             self._changes[place] = _replaced(shape, mask, self._policies.tolerance)
+        else:
+            self._changes.pop(place, None)
 
     def save(self, path: Path) -> None:
         """See `MaskFile.save`. Files in which nothing changed are copied."""
@@ -178,13 +188,17 @@ class LabelmeFile(LabelmeMasks):
         write_text(path, self._saved(0))
 
 
+def _json_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.json")) if has_file(folder, path.name)]
+
+
 def _is_labelme(document: object) -> bool:
     return isinstance(document, dict) and isinstance(document.get("shapes"), list) and "imagePath" in document
 
 
 def _image_path(document: dict[str, Any], path: Path) -> str:
     name = document["imagePath"]
-    return name.replace("\\", "/") if isinstance(name, str) and name else path.with_suffix("").name
+    return printable(name.replace("\\", "/")) if isinstance(name, str) and name else path.with_suffix("").name
 
 
 def _kind(shape: Shape) -> str:

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from maskmend.clients.inside import LONGEST, LeadsOutError, file_inside, printable
 from maskmend.patcher.errors import ImageError, JobError
 
-_LONGEST = 1024
+_LONGEST_REFERENCE = 4096
+_DEEPEST = 32
+"""Folders of a reference that are looked at, from its end."""
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """Label Studio puts eight hexadecimal digits before the name of an uploaded file."""
 
@@ -32,18 +35,17 @@ def find_photograph(folder: Path | None, names: Iterable[str], field: str) -> Pa
     shown = ""
     for name in names:
         shown = shown or name.rpartition("/")[2]
-        if not name or "\0" in name or len(name) > _LONGEST or Path(name).is_absolute():
+        if not name or "\0" in name or len(name) > LONGEST or Path(name).is_absolute():
             continue
-        path = root / name
         try:
-            # Resolving follows symbolic links too.
-            if not path.resolve().is_relative_to(root):
-                raise ImageError(f"{field} leads out of the images folder; only files inside it are read", field=field)
-            if path.is_file():
-                return path
-        except (OSError, RuntimeError):
-            continue
-    raise ImageError(f"{field}: {shown[-100:] or 'the photograph'} is not in the images folder", field=field)
+            path = file_inside(root, name)
+        except LeadsOutError:
+            raise ImageError(
+                f"{field} leads out of the images folder; only files inside it are read", field=field
+            ) from None
+        if path is not None:
+            return path
+    raise ImageError(f"{field}: {printable(shown[-100:]) or 'the photograph'} is not in the images folder", field=field)
 
 
 def reference_names(reference: str) -> Iterator[str]:
@@ -51,8 +53,10 @@ def reference_names(reference: str) -> Iterator[str]:
 
     Of `/data/local-files/?d=cats/1.jpg` it is `cats/1.jpg`, then `1.jpg`; of an upload also its name without the digits that
     Label Studio put before it. Folders are left out from the front one by one, because nobody knows which of them the
-    local folder stands for.
+    local folder stands for. A reference of more than 4096 characters names nothing.
     """
+    if len(reference) > _LONGEST_REFERENCE:
+        return
     try:
         parts = urlsplit(reference)
         query = parse_qs(parts.query)
@@ -60,7 +64,7 @@ def reference_names(reference: str) -> Iterator[str]:
         return
     asked = query.get("d")
     path = asked[0] if asked else unquote(parts.path)
-    steps = [step for step in path.replace("\\", "/").split("/") if step not in ("", ".", "..")]
+    steps = [step for step in path.replace("\\", "/").split("/") if step not in ("", ".", "..")][-_DEEPEST:]
     for first in range(len(steps)):
         yield "/".join(steps[first:])
     if steps and (uploaded := _UPLOADED.fullmatch(steps[-1])):

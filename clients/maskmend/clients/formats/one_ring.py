@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import MaskError
-from maskmend.patcher.outlines import outlines
 
 
 def ring_of(mask: Rle, tolerance: float, field: str) -> list[float]:
@@ -25,36 +20,9 @@ def ring_of(mask: Rle, tolerance: float, field: str) -> list[float]:
     Raises:
         MaskError: the mask is empty, or too ragged for polygons.
     """
-    if tolerance > 0:
-        from maskmend.patcher.simplify import simplified
+    from maskmend.patcher.simplify import flat, joined, rings  # compiles kernels
 
-        polygons = simplified(mask, tolerance)
-    else:
-        polygons = outlines(mask)
-    if not polygons:
+    loops = [loop for part in rings(mask, tolerance) for loop in part]
+    if not loops:
         raise MaskError(f"{field} is empty, and a polygon cannot be; delete the instance instead", field=field)
-    return one_ring(polygons)
-
-
-def one_ring(polygons: Sequence[Sequence[float]]) -> list[float]:
-    """Join polygons by bridges without width: there and back again, so that the two sides cancel out.
-
-    Args:
-        polygons: one or more flat lists x0, y0, x1, y1, ... in px, that do not overlap.
-
-    Returns:
-        One such list, that rasterises to the union of them all by an even-odd rule, COCO's among them.
-    """
-    ring = np.asarray(polygons[0], np.float64).reshape(-1, 2)
-    for polygon in polygons[1:]:
-        part = np.asarray(polygon, np.float64).reshape(-1, 2)
-        here = _nearest(ring, part.mean(axis=0))
-        there = _nearest(part, ring[here])
-        turned = np.roll(part, -there, axis=0)
-        ring = np.concatenate([ring[: here + 1], turned, turned[:1], ring[here:]])
-    flat: list[float] = ring.ravel().tolist()
-    return flat
-
-
-def _nearest(vertices: np.ndarray, point: np.ndarray) -> int:
-    return int(np.argmin(np.sum((vertices - point) ** 2, axis=1)))
+    return flat(joined(loops))

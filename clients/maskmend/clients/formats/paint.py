@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -91,7 +91,7 @@ def separated(picture: Picture, policies: Policies) -> Picture:
         x, y, w, h = mask.bbox
         left = canvas[y : y + h, x : x + w] == number
         apart.append((instance, Rle.from_crop(left, picture.height, picture.width, x, y)))
-    return Picture(picture.name, picture.height, picture.width, apart)
+    return replace(picture, instances=apart)
 
 
 def painted(picture: Picture, policies: Policies) -> Values:

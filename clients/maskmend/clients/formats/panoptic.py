@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 
 from maskmend.clients.coco import SUFFIXES, Record, read_json, write_json
-from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
+from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies, known_fields, score_of
 from maskmend.clients.formats.categories import category_numbers, label_of
 from maskmend.clients.formats.folders import Photographs, copy_files, inside, new_folder, read_picture, write_file
 from maskmend.clients.formats.index_png import png_names
 from maskmend.clients.formats.paint import Values, painted, repaint, resized
+from maskmend.clients.inside import has_file, has_folder, printable
 from maskmend.patcher import Rle
 from maskmend.patcher._headers import read_header
 from maskmend.patcher.errors import JobError, MaskError, MaskmendError
@@ -44,8 +45,8 @@ class PanopticMasks(MaskFile):
 
     def __init__(self, path: Path, document: Record, images: Path | None, policies: Policies) -> None:
         self._document, self._policies = document, policies
-        self._root = _png_folder(path)
-        if not self._root.is_dir():
+        self._path, self._root = path, _png_folder(path)
+        if not has_folder(path.parent, self._root.name):
             self._root = path.parent
         self._photographs = Photographs(images)
         self._annotations: list[Record] = document["annotations"]
@@ -63,24 +64,26 @@ class PanopticMasks(MaskFile):
                 "be told from stuff",
                 field="categories",
             )
-        names = {key: str(image.get("file_name", "")) for key, image in _by_id(self._document.get("images")).items()}
+        names = {
+            key: printable(str(image.get("file_name", "")))
+            for key, image in _by_id(self._document.get("images")).items()
+        }
         found = []
         for annotation in self._annotations:
             image_id = annotation.get("image_id")
             known = names.get(image_id, "") if isinstance(image_id, (int, str)) else ""
-            image = known or str(PurePosixPath(str(annotation["file_name"])).with_suffix(""))
+            image = known or printable(str(PurePosixPath(annotation["file_name"]).with_suffix("")))
             for segment in annotation["segments_info"]:
                 category = categories.get(segment.get("category_id"), {})
-                score = segment.get("score")
-                fields = {key: segment[key] for key in ("id", "category_id", "iscrowd") if key in segment}
+                fields = known_fields({**segment, "image_id": image_id}, ("id", "category_id", "iscrowd", "image_id"))
                 self._places.append(_Place(annotation, segment))
                 found.append(
                     Instance(
                         image=image,
-                        label=str(category.get("name", "")),
-                        score=float(score) if isinstance(score, (int, float)) else None,
+                        label=printable(str(category.get("name", ""))),
+                        score=score_of(segment.get("score")),
                         refinable=bool(category.get("isthing")) and not segment.get("iscrowd"),
-                        fields={**fields, "image_id": image_id},
+                        fields=fields,
                     )
                 )
         return found
@@ -136,6 +139,12 @@ class PanopticMasks(MaskFile):
         """The folder of the PNGs of a file that is written."""
         return _png_folder(path)
 
+    def files(self) -> Iterable[Path]:
+        """See `MaskFile.files`."""
+        yield self._path
+        names = sorted({str(annotation["file_name"]) for annotation in self._annotations})
+        yield from (self._root / name for name in names if has_file(self._root, name))
+
     def mask(self, number: int, height: int, width: int) -> Rle:
         """See `MaskFile.mask`."""
         if number in self._replaced:
@@ -150,7 +159,7 @@ class PanopticMasks(MaskFile):
         """See `MaskFile.photograph`. The name in `images`, else the id of the image, with what Cityscapes puts after it."""
         name = self.instances[number].image
         folder = self._photographs.folder
-        if folder is None or (folder / name).is_file():
+        if folder is None or has_file(folder, name):
             return self._photographs.named(name)
         stem = str(PurePosixPath(name).with_suffix("")) if name.lower().endswith(SUFFIXES) else name
         image_id = str(self._places[number].annotation.get("image_id"))
@@ -248,7 +257,9 @@ def _png_folder(path: Path) -> Path:
 
 
 def _is_annotation(annotation: Any) -> bool:
-    if not isinstance(annotation, dict) or not isinstance(annotation.get("file_name"), str):
+    if not isinstance(annotation, dict) or not isinstance(name := annotation.get("file_name"), str):
+        return False
+    if not PurePosixPath(name).name:
         return False
     segments = annotation.get("segments_info")
     if not isinstance(segments, list) or not all(isinstance(segment, dict) for segment in segments):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
@@ -62,6 +62,10 @@ class PngMasks(MaskFile):
             for picture, name in zip(pictures, png_names(pictures), strict=True):
                 for number, (_, mask) in enumerate(picture.instances):
                     write_file(folder, f"{name.removesuffix('.png')}_{number}.png", write_mask(mask))
+
+    def files(self) -> Iterable[Path]:
+        """See `MaskFile.files`."""
+        yield from (self._path / name for name in self._names)
 
     def mask(self, number: int, height: int, width: int) -> Rle:
         """See `MaskFile.mask`."""

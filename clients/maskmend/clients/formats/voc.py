@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.clients.formats.base import Peek, Picture, Policies
-from maskmend.clients.formats.folders import copy_files, files_below, new_folder, read_picture, read_text, write_file
+from maskmend.clients.formats.categories import category_numbers, label_of
+from maskmend.clients.formats.folders import copy_files, files_below, new_folder, read_picture, read_words, write_file
 from maskmend.clients.formats.index_pictures import IndexPicture, read_indices, voc_palette, write_indices
 from maskmend.clients.formats.index_png import IndexPngMasks, png_names
 from maskmend.clients.formats.paint import Repainted, painted, resized
+from maskmend.clients.inside import has_file, has_folder
 from maskmend.patcher.errors import JobError, MaskmendError
 
 OBJECTS: Final = "SegmentationObject"
@@ -48,24 +50,24 @@ class VocMasks(IndexPngMasks):
     @classmethod
     def open(cls, path: Path, images: Path | None, policies: Policies) -> VocMasks:
         """See `MaskFile.open`."""
-        if not (path / OBJECTS).is_dir():
+        if not has_folder(path, OBJECTS):
             raise JobError(f"{path} has no folder {OBJECTS}; give the folder that has it", field="results")
         return cls(path, OBJECTS, images, policies)
 
     @classmethod
     def matches(cls, peek: Peek) -> bool:
         """A folder with a folder SegmentationObject."""
-        return (peek.path / OBJECTS).is_dir()
+        return has_folder(peek.path, OBJECTS)
 
     @classmethod
     def write(cls, path: Path, pictures: Sequence[Picture], policies: Policies) -> None:
         """Objects and classes with VOC's palette, without a void rim; `labelmap.txt` where the labels are not VOC's."""
-        used = sorted({instance.label or "object" for picture in pictures for instance, _ in picture.instances})
+        used = list(category_numbers(pictures))
         own = not set(used) <= set(NAMES[1:])
         names = ["background", *used] if own else list(NAMES)
         if len(names) > VOID:
             raise JobError(f"{len(used)} labels; Pascal VOC holds 254", field="to")
-        if own and any(set(name) & set(":\r\n") or name.startswith("#") for name in used):
+        if own and any(":" in name or name.splitlines() != [name] or name.startswith("#") for name in used):
             raise JobError("a label has a colon or a line break in it, or begins with #; rename it", field="to")
         palette = ((b"PLTE", voc_palette()),)
         listed = png_names(pictures)
@@ -76,7 +78,7 @@ class VocMasks(IndexPngMasks):
                     raise JobError(
                         f"{picture.name[:100]} has {len(picture.instances)} instances; Pascal VOC holds 254", field="to"
                     )
-                kinds = np.array([0, *(names.index(i.label or "object") for i, _ in picture.instances)], np.uint8)
+                kinds = np.array([0, *(names.index(label_of(i)) for i, _ in picture.instances)], np.uint8)
                 for kind, indices in ((OBJECTS, values.astype(np.uint8)), (CLASSES, kinds[values])):
                     write_file(folder, f"{kind}/{name}", write_indices(IndexPicture(indices, palette)))
             if own:
@@ -85,6 +87,12 @@ class VocMasks(IndexPngMasks):
                 write_file(folder, LABELS, "\n".join(["# label:color_rgb:parts:actions", *lines, ""]))
             stems = "".join(f"{name.removesuffix('.png')}\n" for name in listed)
             write_file(folder, "ImageSets/Segmentation/default.txt", stems)
+
+    def files(self) -> Iterable[Path]:
+        """See `MaskFile.files`."""
+        yield from super().files()
+        labels = [LABELS] if has_file(self._path, LABELS) else []
+        yield from (self._path / name for name in [*self._below(CLASSES, ".png"), *labels])
 
     def _labels(self, name: str, picture: IndexPicture, values: list[int]) -> list[str]:
         """Of each instance the class that most of its pixels have."""
@@ -112,23 +120,24 @@ class VocMasks(IndexPngMasks):
         return found
 
     def _class_picture(self, name: str, shape: tuple[int, ...]) -> IndexPicture | None:
-        path = self._classes / name
-        if not path.is_file() or not path.resolve().is_relative_to(self._path.resolve()):
+        if not has_file(self._path, f"{CLASSES}/{name}"):
             return None
         try:
-            classes = read_indices(read_picture(path, field=CLASSES), field=CLASSES)
+            classes = read_indices(read_picture(self._classes / name, field=CLASSES), field=CLASSES)
         except MaskmendError:
             # Labels are a help, not what the job is about: colours instead of indices are left as they are.
             return None
         return classes if classes.indices.shape == shape else None
 
     def _save(self, folder: Path) -> None:
-        others = [f"{CLASSES}/{name}" for name in files_below(self._classes, ".png")] if self._classes.is_dir() else []
-        lists = self._path / "ImageSets"
-        sets = [f"ImageSets/{name}" for name in files_below(lists, ".txt")] if lists.is_dir() else []
-        labels = [LABELS] if (self._path / LABELS).is_file() else []
-        copy_files(self._path, folder, [*others, *sets, *labels])
+        labels = [LABELS] if has_file(self._path, LABELS) else []
+        copy_files(self._path, folder, [*self._below(CLASSES, ".png"), *self._below("ImageSets", ".txt"), *labels])
         super()._save(folder)
+
+    def _below(self, name: str, suffix: str) -> list[str]:
+        if not has_folder(self._path, name):
+            return []
+        return [f"{name}/{file}" for file in files_below(self._path / name, suffix, within=self._path)]
 
     def _write(
         self, folder: Path, name: str, picture: IndexPicture, before: NDArray[np.int32], made: Repainted
@@ -150,13 +159,16 @@ class VocMasks(IndexPngMasks):
 
 def _label_names(path: Path) -> dict[tuple[int, ...], str] | None:
     """Labels by colour from `labelmap.txt`: lines `name:r,g,b:parts:actions`; None where there is no such file."""
-    file = path / LABELS
-    if not file.is_file():
+    if not has_file(path, LABELS):
         return None
     found: dict[tuple[int, ...], str] = {}
-    for line in read_text(file).splitlines():
+    for line in read_words(path / LABELS).splitlines():
         name, _, rest = line.partition(":")
         numbers = rest.split(":")[0].split(",")
-        if not line.startswith("#") and len(numbers) == 3 and all(n.strip().isdecimal() for n in numbers):
+        if (
+            not line.startswith("#")
+            and len(numbers) == 3
+            and all(n.strip().isdecimal() and len(n) < 10 for n in numbers)
+        ):
             found.setdefault(tuple(int(n) for n in numbers), name)
     return found

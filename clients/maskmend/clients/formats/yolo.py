@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
 from maskmend.clients.formats.categories import category_numbers, label_of
-from maskmend.clients.formats.folders import Photographs, copy_files, files_below, new_folder, read_text, write_file
+from maskmend.clients.formats.folders import Photographs, copy_files, new_folder, read_text, write_file
 from maskmend.clients.formats.index_png import png_names
-from maskmend.clients.formats.yaml_names import read_names, write_names
+from maskmend.clients.formats.yaml_names import write_names
+from maskmend.clients.formats.yolo_files import LABELS, class_names, label_files, name_files, photograph_stems
+from maskmend.clients.inside import has_file
 from maskmend.patcher import Rle, polygons_to_rle
 from maskmend.patcher.errors import JobError, MaskError, MaskmendError
 from maskmend.patcher.simplify import joined, rings
 
-_LABELS = "labels"
+_LOOKED_AT = 20
+"""Text files that `matches` looks into."""
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _BOX = (5, 6)
 """Numbers in the line of a box, without and with its score."""
@@ -38,6 +41,7 @@ class _Line:
         points: of the polygon; 0 for a box.
         tail: what follows the polygon, as it is written: score, number of a track.
         mask: that takes the polygon's place.
+        text: of the line, with that mask in it.
     """
 
     file: str
@@ -47,6 +51,7 @@ class _Line:
     tail: list[str]
     error: MaskError | None = None
     mask: Rle | None = None
+    text: str = ""
 
 
 class YoloMasks(MaskFile):
@@ -63,24 +68,24 @@ class YoloMasks(MaskFile):
     def __init__(self, path: Path, files: Sequence[str], images: Path | None, policies: Policies) -> None:
         self._path, self._files, self._policies = path, files, policies
         self._photographs = Photographs(images)
-        self._others = [
-            name for name in ("classes.txt", "data.yaml", "data.yml", "dataset.yaml") if _is_file(path, name)
-        ]
+        self._name_files = name_files(path)
         self._cached: tuple[str, list[str]] | None = None
         self._lines: list[_Line] = []
-        names = _names(path, self._others)
+        self._stems: list[list[str]] = []
+        names = class_names(self._name_files)
         found: list[Instance] = []
         for file in files:
-            image = str(PurePosixPath(file).with_suffix("")).removeprefix(f"{_LABELS}/")
+            stems = photograph_stems(file)
             for place, text in enumerate(self._texts(file)):
-                if not text.strip("\ufeff \t"):
+                if not _words(text):
                     continue
                 line = _parsed(file, place, text)
                 self._lines.append(line)
+                self._stems.append(stems)
                 number = int(line.head) if line.head.isdecimal() and len(line.head) < 10 else -1
                 found.append(
                     Instance(
-                        image=image,
+                        image=stems[0],
                         label=names.get(number, str(number)) if number >= 0 else "",
                         score=_score(line),
                         refinable=line.points > 0 or line.error is not None,
@@ -92,22 +97,25 @@ class YoloMasks(MaskFile):
     @classmethod
     def open(cls, path: Path, images: Path | None, policies: Policies) -> YoloMasks:
         """See `MaskFile.open`."""
-        files = _label_files(path)
+        files = label_files(path)
         if not files:
             raise JobError(f"{path} has no text files with lines `class x y x y ...`", field="results")
         return cls(path, files, images, policies)
 
     @classmethod
     def matches(cls, peek: Peek) -> bool:
-        """A folder whose first text file with anything in it has a line of numbers."""
+        """A folder with text files, of which most that have anything in them begin with a line of numbers."""
+        looked_at: list[bool] = []
         try:
-            for file in _label_files(peek.path):
-                lines = [line for line in read_text(peek.path / file).splitlines() if line.strip("\ufeff \t")]
-                if lines:
-                    return _parsed(file, 0, lines[0]).error is None
+            for file in label_files(peek.path):
+                line = next((line for line in read_text(peek.path / file).splitlines() if _words(line)), None)
+                if line is not None:
+                    looked_at.append(_parsed(file, 0, line).error is None)
+                if len(looked_at) == _LOOKED_AT:
+                    break
         except MaskmendError:
-            pass
-        return False
+            return False
+        return 2 * sum(looked_at) > len(looked_at)
 
     @classmethod
     def write(cls, path: Path, pictures: Sequence[Picture], policies: Policies) -> None:
@@ -120,8 +128,12 @@ class YoloMasks(MaskFile):
                 for instance, mask in picture.instances:
                     tail = [f"{instance.score:.6g}"] if scored else []
                     lines.append(_line(str(numbers[label_of(instance)]), mask, tail, policies.tolerance))
-                write_file(folder, f"{_LABELS}/{name.removesuffix('.png')}.txt", "".join(f"{line}\n" for line in lines))
+                write_file(folder, f"{LABELS}/{name.removesuffix('.png')}.txt", "".join(f"{line}\n" for line in lines))
             write_file(folder, "data.yaml", write_names(numbers))
+
+    def files(self) -> Iterable[Path]:
+        """See `MaskFile.files`."""
+        return [*self._name_files, *(self._path / name for name in self._files)]
 
     def mask(self, number: int, height: int, width: int) -> Rle:
         """See `MaskFile.mask`. The polygon is drawn in the photograph's size."""
@@ -132,32 +144,38 @@ class YoloMasks(MaskFile):
             return line.mask
         if not line.points:
             raise MaskError("the line is a box; only lines with a polygon can be refined", field="line")
-        parts = self._texts(line.file)[line.place].strip("\ufeff").split()[1 : 1 + 2 * line.points]
+        parts = _words(self._texts(line.file)[line.place])[1 : 1 + 2 * line.points]
         polygon = (np.array(parts, np.float64).reshape(-1, 2) * (width, height)).ravel().tolist()
         return polygons_to_rle([polygon], height, width, field="line")
 
     def photograph(self, number: int) -> Path:
         """See `MaskFile.photograph`."""
-        return self._photographs.of(self.instances[number].image)
+        return self._photographs.of(*self._stems[number])
 
     def replace(self, number: int, mask: Rle) -> None:
         """See `MaskFile.replace`. A mask that is the same as before leaves the line as it is, and so does an empty one."""
         if mask.area and self.mask(number, mask.height, mask.width) != mask:
-            self._lines[number].mask = mask
+            line = self._lines[number]
+            # Made now, so that a mask without a polygon is refused while there is something to leave as it was.
+            line.text = _line(line.head, mask, line.tail, self._policies.tolerance)
+            line.mask = mask
 
     def save(self, path: Path) -> None:
-        """See `MaskFile.save`. `data.yaml` and `classes.txt` go along."""
+        """See `MaskFile.save`. `data.yaml` and `classes.txt` go along, from the folder of the dataset too."""
         with new_folder(path) as folder:
-            copy_files(self._path, folder, self._others)
+            for file in self._name_files:
+                inside = file.is_relative_to(self._path)
+                root = self._path if inside else file.parent
+                if inside or not has_file(folder, file.name):
+                    copy_files(root, folder, [file.relative_to(root).as_posix()])
             replaced: dict[str, dict[int, str]] = {}
             for line in self._lines:
                 if line.mask is not None:
-                    text = _line(line.head, line.mask, line.tail, self._policies.tolerance)
-                    replaced.setdefault(line.file, {})[line.place] = text
-            for file in self._files:
-                mine = replaced.get(file, {})
-                lines = read_text(self._path / file).splitlines(keepends=True)
-                write_file(folder, file, "".join(_with(line, mine.get(n)) for n, line in enumerate(lines)))
+                    replaced.setdefault(line.file, {})[line.place] = line.text
+            for name in self._files:
+                mine = replaced.get(name, {})
+                lines = read_text(self._path / name).splitlines(keepends=True)
+                write_file(folder, name, "".join(_with(line, mine.get(n)) for n, line in enumerate(lines)))
 
     def _texts(self, file: str) -> list[str]:
         """Lines of a file. The last one is kept: instances are asked for image by image."""
@@ -168,17 +186,12 @@ class YoloMasks(MaskFile):
         return cached[1]
 
 
-def _label_files(path: Path) -> list[str]:
-    """Text files below `labels/`, or below the folder itself where it has none."""
-    if not path.is_dir():
-        return []
-    if (path / _LABELS).is_dir():
-        return [f"{_LABELS}/{name}" for name in files_below(path / _LABELS, ".txt")]
-    return [name for name in files_below(path, ".txt") if PurePosixPath(name).name != "classes.txt"]
+def _words(text: str) -> list[str]:
+    return text.strip("\ufeff").split()
 
 
 def _parsed(file: str, place: int, text: str) -> _Line:
-    parts = text.strip("\ufeff").split()
+    parts = _words(text)
     wrong = MaskError("a line must be `class x y x y x y ...`, three points or more, numbers from 0 to 1", field="line")
     if not parts[0].isdecimal() or not all(_NUMBER.fullmatch(part) for part in parts[1:]):
         return _Line(file, place, parts[0], 0, [], wrong)
@@ -223,19 +236,3 @@ def _with(line: str, text: str | None) -> str:
         return line
     mark = "\ufeff" if line.startswith("\ufeff") else ""
     return mark + text + line[len(line.rstrip("\r\n")) :]
-
-
-def _names(path: Path, files: Sequence[str]) -> dict[int, str]:
-    """Names of classes, from the first file that has any."""
-    for file in sorted(files, key=lambda name: name == "classes.txt"):
-        text = read_text(path / file)
-        if file == "classes.txt":
-            return {number: name.strip() for number, name in enumerate(text.splitlines()) if name.strip()}
-        if names := read_names(text):
-            return names
-    return {}
-
-
-def _is_file(folder: Path, name: str) -> bool:
-    path = folder / name
-    return path.is_file() and path.resolve().is_relative_to(folder.resolve())

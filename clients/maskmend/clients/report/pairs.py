@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from maskmend.clients.coco import read_coco
 from maskmend.clients.formats import open_masks
-from maskmend.clients.formats.base import MaskFile, Policies
+from maskmend.clients.formats.base import Instance, MaskFile, Policies
+from maskmend.clients.formats.categories import label_of
 from maskmend.clients.report.items import Item
 from maskmend.patcher import Rle
-from maskmend.patcher.errors import JobError, MaskError
+from maskmend.patcher.errors import JobError, MaskError, MaskmendError
 
 NAMES = ("id", "annotation_id")
+_NO_LABEL = label_of(Instance(""))
 
 
 @dataclass(frozen=True)
@@ -100,38 +102,67 @@ def match(before: Source, after: Source) -> Pairs:
     """Find out which records belong together.
 
     By `id` where every record of both files has one and no two of a file share it; else by `annotation_id` likewise; else
-    by their order among the records of the same image and category.
+    by their order among the records of the same image and category. An id that does not lead from every record to one of
+    the same image is none that both files share: then the next way is tried.
+
+    Images are told apart by `image_id` where both files have it, and by their photographs, else by their names without
+    suffix, where that does not fit; categories by `category_id`, or by name. Where a file names no categories, the order
+    within the image counts.
 
     Raises:
-        JobError: a record has no partner, or the partner is of another image.
+        JobError: no way fits; it says what is wrong with the first.
     """
+    sources = before, after
+    images: list[list[list[Any]]] = []
+    if _have(sources, "image_id"):
+        images.append([[instance.fields["image_id"] for instance in source.masks.instances] for source in sources])
+    images.append([_photographs(source) for source in sources])
+    failures = []
     for name in NAMES:
-        keys = [_unique(source, name) for source in (before, after)]
-        if keys[0] is not None and keys[1] is not None:
-            return Pairs(before, after, _partners(before, after, keys[0], keys[1], name), f"matched by {name}")
-    keys_before, keys_after = (_places(source, _by_ids(before, after)) for source in (before, after))
-    partners = _partners(before, after, keys_before, keys_after, "place within its image and category")
-    return Pairs(before, after, partners, "matched by their order within image and category")
+        keys = [_unique(source, name) for source in sources]
+        if keys[0] is None or keys[1] is None:
+            continue
+        for groups in images:
+            try:
+                return Pairs(before, after, _partners(sources, keys, groups, name), f"matched by {name}")
+            except JobError as error:
+                failures.append(error)
+    for groups in images:
+        kinds, what = _kinds(sources, by_ids=groups is images[0] and len(images) > 1)
+        keys = [_places(list(zip(image, kind, strict=True))) for image, kind in zip(groups, kinds, strict=True)]
+        try:
+            return Pairs(
+                before,
+                after,
+                _partners(sources, keys, groups, f"place within its {what}"),
+                f"matched by their order within {what}",
+            )
+        except JobError as error:
+            failures.append(error)
+    raise failures[0]
 
 
-def _partners(before: Source, after: Source, first: list[Any], second: list[Any], what: str) -> list[int]:
+def _partners(
+    sources: tuple[Source, Source], keys: Sequence[list[Any] | None], images: list[list[Any]], what: str
+) -> list[int]:
+    before, after = (source.name[:60] for source in sources)
+    first, second = (key or [] for key in keys)
     places = {key: number for number, key in enumerate(second)}
     alone = [number for number, key in enumerate(first) if key not in places]
     others = len(second) - (len(first) - len(alone))
     if alone or others:
-        example = f" (the first is record {alone[0]} of {before.name[:60]})" if alone else ""
+        example = f" (the first is record {alone[0]} of {before})" if alone else ""
         raise JobError(
-            f"{before.name[:60]} and {after.name[:60]} do not fit: told apart by {what}, {len(alone)} of {len(first)} "
+            f"{before} and {after} do not fit: told apart by {what}, {len(alone)} of {len(first)} "
             f"records of the first and {others} of {len(second)} of the second have no partner{example}; give two "
             "files of the same instances",
             field="after",
         )
     partners = [places[key] for key in first]
-    by_ids = _by_ids(before, after)
     for number, partner in enumerate(partners):
-        if _group(before, number, by_ids)[0] != _group(after, partner, by_ids)[0]:
+        if images[0][number] != images[1][partner]:
             raise JobError(
-                f"{before.name[:60]} and {after.name[:60]} do not fit: told apart by {what}, record {number} of the first "
+                f"{before} and {after} do not fit: told apart by {what}, record {number} of the first "
                 f"and its partner, record {partner} of the second, are of two images; give two files of the same instances",
                 field="after",
             )
@@ -158,29 +189,46 @@ def _unique(source: Source, name: str) -> list[Any] | None:
     return keys if len(set(keys)) == len(keys) else None
 
 
-def _by_ids(before: Source, after: Source) -> bool:
-    """Whether both files have COCO's ids of images and categories, so that these can be compared."""
+def _have(sources: Sequence[Source], name: str) -> bool:
+    """Whether all records of both files have a field that can be compared."""
     return all(
-        isinstance(instance.fields.get(name), (int, str))
-        for source in (before, after)
-        for instance in source.masks.instances
-        for name in ("image_id", "category_id")
+        isinstance(instance.fields.get(name), (int, str)) for source in sources for instance in source.masks.instances
     )
 
 
-def _group(source: Source, number: int, by_ids: bool) -> tuple[Any, Any]:
-    instance = source.masks.instances[number]
-    if by_ids:
-        return instance.fields["image_id"], instance.fields["category_id"]
-    return instance.image, instance.label
+def _photographs(source: Source) -> list[Any]:
+    """The photograph of each record; its name without suffix where there is no such file."""
+    found: dict[str, str] = {}
+    for number, instance in enumerate(source.masks.instances):
+        if instance.image not in found:
+            try:
+                found[instance.image] = str(source.masks.photograph(number))
+            except MaskmendError:
+                found[instance.image] = _without_suffix(instance.image)
+    return [found[instance.image] for instance in source.masks.instances]
 
 
-def _places(source: Source, by_ids: bool) -> list[Any]:
-    """Image, category, and how many records of these came before."""
+def _without_suffix(name: str) -> str:
+    pure = PurePosixPath(name)
+    return str(pure.with_suffix("")) if pure.name else name
+
+
+def _kinds(sources: tuple[Source, Source], *, by_ids: bool) -> tuple[list[list[Any]], str]:
+    """The category of each record, and what the order is told within."""
+    if by_ids and _have(sources, "category_id"):
+        numbers = [[instance.fields["category_id"] for instance in source.masks.instances] for source in sources]
+        return numbers, "image and category"
+    labels = [[label_of(instance) for instance in source.masks.instances] for source in sources]
+    if any(set(of_one) == {_NO_LABEL} for of_one in labels):
+        return [[""] * len(of_one) for of_one in labels], "image"
+    return labels, "image and category"
+
+
+def _places(groups: Sequence[Any]) -> list[Any]:
+    """Of each record its group, and how many records of it came before."""
     seen: dict[Any, int] = {}
     places = []
-    for number in range(len(source.masks.instances)):
-        group = _group(source, number, by_ids)
-        places.append((*group, seen.get(group, 0)))
+    for group in groups:
+        places.append((group, seen.get(group, 0)))
         seen[group] = seen.get(group, 0) + 1
     return places
