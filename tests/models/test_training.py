@@ -8,15 +8,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
 from maskmend.models.training.config import TrainingConfig, read_config  # noqa: E402
-from maskmend.models.training.loop import (  # noqa: E402
-    PatchPool,
-    Trainer,
-    augment,
-    boundary_band,
-    learning_rate,
-    loss,
-    to_tensors,
-)
+from maskmend.models.training.loop import PatchPool, Trainer, augment, learning_rate  # noqa: E402
+from maskmend.models.training.tasks import boundary_band, loss, to_tensors  # noqa: E402
 from maskmend.models.training.train import CONFIGS, main, read_curves  # noqa: E402
 from maskmend.patcher.errors import OptionError, WeightsError  # noqa: E402
 

@@ -22,6 +22,9 @@ class OracleRefiner:
         self.calls: list[int] = []
         self.provenance: dict[str, str | int | float] = {"weights": "oracle"}
 
+    def boxes(self, mask: Rle, nms: float) -> np.ndarray:
+        return boundary_boxes(mask, patch=self.patch, nms=nms)
+
     def forward(self, patches: np.ndarray) -> np.ndarray:
         self.calls.append(len(patches))
         # The image is made so that its red channel says which pixel of the frame a patch pixel is.

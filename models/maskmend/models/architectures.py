@@ -9,7 +9,7 @@ from maskmend.patcher.errors import OptionError
 if TYPE_CHECKING:
     from torch import nn
 
-ARCHITECTURES = ("boundary_unet", "light_unet", "hrnet_w12_slim", "hrnet_w18_small", "hrnet_w48")
+ARCHITECTURES = ("boundary_unet", "light_unet", "hrnet_w12_slim", "hrnet_w18_small", "hrnet_w48", "transfiner")
 
 
 def build_network(architecture: str, **arguments: Any) -> nn.Module:
@@ -31,6 +31,10 @@ def build_network(architecture: str, **arguments: Any) -> nn.Module:
             from maskmend.models.light_unet import LightUnet
 
             return LightUnet(**arguments)
+        if architecture == "transfiner":
+            from maskmend.models.transfiner import Transfiner
+
+            return Transfiner(**arguments)
         from maskmend.models.hrnet import CONFIGS, Hrnet
 
         return Hrnet(CONFIGS[architecture], **arguments)

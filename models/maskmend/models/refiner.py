@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.models.runtimes import Runtime, create_runtime
 from maskmend.models.zoo import DEFAULT_WEIGHTS, Weights, resolve_weights
+from maskmend.patcher import Rle, boundary_boxes
+from maskmend.patcher.boxes import Boxes
 from maskmend.patcher.errors import OptionError, WeightsError
+from maskmend.patcher.instance_boxes import instance_boxes
 
-REFINERS = ("bpr",)
 
-
-class BprRefiner:
-    """Boundary Patch Refinement: each patch on its own (Tang et al., CVPR 2021, section 3.2).
+class NetworkRefiner:
+    """A network that says of each pixel of a crop what belongs to the object. Where to crop is what refiners differ in.
 
     Attributes:
-        patch: side of a patch in the image, in px.
+        patch: side in px of what the network says of a crop.
         input_size: side of the network's input, in px.
-        padding: context around a patch, in image px.
+        padding: context around a crop, in image px.
         provenance: what made the masks: weights and their SHA-256, runtime, its version, precision computed in.
     """
+
+    name: ClassVar[str]
 
     def __init__(self, weights: Weights, runtime: Runtime) -> None:
         manifest = weights.manifest
         self.patch, self.input_size, self.padding = manifest.patch, manifest.input_size, manifest.padding
         self.provenance: dict[str, str | int | float] = {
-            "refiner": "bpr",
+            "refiner": self.name,
             "weights": manifest.name,
             "weights_sha256": manifest.sha256["safetensors" if runtime.name == "torch" else "onnx"],
             "runtime": runtime.name,
@@ -37,6 +41,15 @@ class BprRefiner:
         }
         self._runtime = runtime
         self._check()
+
+    def boxes(self, mask: Rle, nms: float) -> Boxes:
+        """Where to look: int32 [N, 4] (x0, y0, x1, y1) in px, squares of one size; N is 0 for an empty mask.
+
+        Args:
+            mask: as it is now.
+            nms: overlap of boxes that lie along a boundary; see `boundary_boxes`.
+        """
+        raise NotImplementedError
 
     def forward(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Foreground probability float32 [N, P, P] of patches float32 [N, 4, S, S] made by `extract_patches`.
@@ -76,6 +89,34 @@ class BprRefiner:
             raise WeightsError(f"{weights} give values that are not finite; they cannot be used", field="weights")
 
 
+class BprRefiner(NetworkRefiner):
+    """Boundary Patch Refinement: patches along the boundary, each on its own (Tang et al., CVPR 2021, section 3)."""
+
+    name = "bpr"
+
+    def boxes(self, mask: Rle, nms: float) -> Boxes:
+        """See `NetworkRefiner.boxes`."""
+        return boundary_boxes(mask, patch=self.patch, nms=nms)
+
+
+class InstanceRefiner(NetworkRefiner):
+    """A network that sees the whole instance, or tiles along the boundary of a large one."""
+
+    def boxes(self, mask: Rle, nms: float) -> Boxes:
+        """See `NetworkRefiner.boxes`, and `instance_boxes`."""
+        return instance_boxes(mask, tile=self.input_size, nms=nms)
+
+
+class TransfinerRefiner(InstanceRefiner):
+    """Mask Transfiner: a quadtree of incoherent nodes, refined jointly (Ke et al., CVPR 2022)."""
+
+    name = "transfiner"
+
+
+_KINDS: dict[str, type[NetworkRefiner]] = {kind.name: kind for kind in (BprRefiner, TransfinerRefiner)}
+REFINERS = tuple(_KINDS)
+
+
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 / (1 + exp(-x)) in float32 without overflow; NaN stays NaN."""
     small = np.exp(-np.abs(logits))
@@ -89,11 +130,11 @@ def load_refiner(
     runtime: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
-) -> BprRefiner:
+) -> NetworkRefiner:
     """Load a refiner.
 
     Args:
-        refiner: `bpr`.
+        refiner: `bpr` or `transfiner`.
         weights: name of a shipped set or a path; see `resolve_weights`.
         runtime: `auto`, `openvino`, `onnx` or `torch`.
         precision: `fp32`, or `bf16` as a hint to OpenVINO; see `create_runtime`.
@@ -111,4 +152,4 @@ def load_refiner(
         raise WeightsError(
             f"weights {found.manifest.name} serve {found.manifest.refiner}, not {refiner}", field="weights"
         )
-    return BprRefiner(found, create_runtime(runtime, found, precision=precision, threads=threads))
+    return _KINDS[refiner](found, create_runtime(runtime, found, precision=precision, threads=threads))

@@ -10,31 +10,35 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher import Rle, boundary_boxes, extract_patches, reassemble
+from maskmend.patcher import Rle, extract_patches, reassemble
 from maskmend.patcher.arbitrate import arbitrate, companies
 from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.errors import ImageError, MaskError, OptionError
 from maskmend.patcher.field import fade
 from maskmend.patcher.guard import GuardResult, changed_pixels, edge_confidence, guard, hold
 from maskmend.service.options import EngineOptions
+from maskmend.service.proposal import Proposal, pieces_of, to_side
 from maskmend.service.stages import StageTimes
 
 EMPTY_MASK = "the coarse mask is empty"
 FULL_MASK = "the coarse mask fills the image"
 Patches = NDArray[np.float32]
 GROUP = 256
-"""Patches held at once, at most."""
+"""Patches of 128 px held at once, at most; of larger ones as many as take the same room."""
 AGAIN = 1.0
 """Mean shift of the edge within a patch, in px, from which the next pass looks there again."""
 
 
 class PatchRefiner(Protocol):
-    """What the engine needs of a refiner; see `maskmend.models.BprRefiner`."""
+    """What the engine needs of a refiner; see `maskmend.models.refiner.NetworkRefiner`."""
 
     patch: int
     input_size: int
     padding: int
     provenance: dict[str, str | int | float]
+
+    def boxes(self, mask: Rle, nms: float) -> NDArray[np.int32]:
+        """Where to look: int32 [N, 4], squares of one size."""
 
     def forward(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Foreground probability [N, P, P] of patches [N, 4, S, S]."""
@@ -63,45 +67,6 @@ class InstanceResult:
     undone: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Proposal:
-    """One instance on its way to the guard.
-
-    Attributes:
-        index: of the instance among the masks given.
-        coarse: its mask as it came.
-        boxes: int32 [N, 4], to be looked at next.
-        previous: its mask before the last pass.
-        refined: its mask after the last pass.
-        votes: boxes and probabilities of each pass so far.
-    """
-
-    index: int
-    coarse: Rle
-    boxes: NDArray[np.int32]
-    previous: Rle
-    refined: Rle
-    votes: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = field(default_factory=list)
-
-
-def _pieces(group: list[Proposal]) -> Iterator[list[tuple[Proposal, NDArray[np.int32]]]]:
-    """The boxes of a group, at most `GROUP` at a time: a single ragged mask may have tens of thousands."""
-    pieces: list[tuple[Proposal, NDArray[np.int32]]] = []
-    room = GROUP
-    for work in group:
-        start = 0
-        while start < len(work.boxes):
-            boxes = work.boxes[start : start + room]
-            pieces.append((work, boxes))
-            start += len(boxes)
-            room -= len(boxes)
-            if not room:
-                yield pieces
-                pieces, room = [], GROUP
-    if pieces:
-        yield pieces
-
-
 class Engine:
     """Refines the instances of one image at a time.
 
@@ -120,6 +85,7 @@ class Engine:
             raise OptionError(f"batch_size is {batch_size}; use 1 to 4096", field="batch_size")
         self._refiner, self._options, self._batch_size = refiner, options or EngineOptions(), batch_size
         self._guard_options = self._options.guard_options()
+        self._most = max(1, GROUP * 128**2 // max(128, refiner.input_size) ** 2)
         self.stages = StageTimes()
         chosen = {name: int(v) if isinstance(v, bool) else v for name, v in asdict(self._options).items()}
         self.provenance: dict[str, str | int | float] = {**refiner.provenance, **chosen}
@@ -177,7 +143,7 @@ class Engine:
         """For each instance those that it may have to share pixels with, directly or through others, itself included."""
         if not self._options.arbitrate:
             return [[n] for n in range(len(masks))]
-        far = self._options.reach if self._options.guard else self._options.passes * self._refiner.patch
+        far = self._options.reach if self._options.guard else self._options.passes * self._refiner.input_size
         return companies([mask.bbox for mask in masks], far)
 
     def propose(self, image: NDArray[np.uint8], masks: Mapping[int, Rle]) -> Iterator[Proposal]:
@@ -203,8 +169,8 @@ class Engine:
         patches = 0
         for index, mask in masks.items():
             with self.stages.measure("boxes"):
-                boxes = boundary_boxes(mask, patch=self._refiner.patch, nms=self._options.nms)
-            if group and patches + len(boxes) > GROUP:
+                boxes = self._refiner.boxes(mask, self._options.nms)
+            if group and patches + len(boxes) > self._most:
                 yield group
                 group, patches = [], 0
             group.append(Proposal(index, mask, boxes, mask, mask))
@@ -222,7 +188,7 @@ class Engine:
         if not group:
             return
         found: dict[int, list[tuple[Patches, Patches]]] = {work.index: [] for work in group}
-        for pieces in _pieces(group):
+        for pieces in pieces_of(group, self._most):
             patches = self._crops(image, pieces)
             with self.stages.measure("network"):
                 size = self._batch_size
@@ -233,7 +199,8 @@ class Engine:
                 for work, boxes in pieces:
                     part = slice(start, start + len(boxes))
                     start = part.stop
-                    found[work.index].append((probabilities[part], self._votes(patches[part], probabilities[part])))
+                    scaled = to_side(probabilities[part], int(boxes[0, 2] - boxes[0, 0]))
+                    found[work.index].append((scaled, self._votes(patches[part], scaled)))
         with self.stages.measure("reassemble"):
             for work in group:
                 probabilities, votes = (np.concatenate(parts) for parts in zip(*found[work.index], strict=True))
@@ -254,10 +221,10 @@ class Engine:
         """Boxes along the new edge, of those places where it moved far in the last pass."""
         if work.refined == work.previous or not len(work.boxes) or work.refined.area == 0:
             return work.boxes[:0]
-        side = self._refiner.patch
-        boxes = boundary_boxes(work.refined, patch=side, nms=self._options.nms)
+        boxes = self._refiner.boxes(work.refined, self._options.nms)
         if not len(boxes):
             return boxes
+        side = int(boxes[0, 2] - boxes[0, 0])
         (x0, y0), (x1, y1) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
         moved = work.previous.crop(x0, y0, x1, y1) ^ work.refined.crop(x0, y0, x1, y1)
         total = cv2.integral(moved)  # with a row and a column of zeros in front
@@ -268,7 +235,11 @@ class Engine:
 
     def _votes(self, patches: Patches, probabilities: Patches) -> Patches:
         """What is averaged: probabilities held back by the guard, and fading towards the patches' borders."""
-        held = hold(probabilities, self._coarse_patches(patches), HOLD) if self._options.guard else probabilities
+        held = (
+            hold(probabilities, self._coarse_patches(patches, probabilities.shape[-1]), HOLD)
+            if self._options.guard
+            else probabilities
+        )
         return fade(held)
 
     def _finish(self, image: NDArray[np.uint8], work: Proposal) -> InstanceResult:
@@ -308,9 +279,9 @@ class Engine:
                     )
         return found
 
-    def _coarse_patches(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The mask channel at the size of the patch, without the context around it."""
+    def _coarse_patches(self, patches: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+        """The mask channel at the size of the box, without the context around it."""
         refiner = self._refiner
-        scale = refiner.input_size / (refiner.patch + 2 * refiner.padding)
-        places = ((np.arange(refiner.patch) + refiner.padding + 0.5) * scale).astype(np.int64)
+        scale = refiner.input_size / (side + 2 * refiner.padding)
+        places = ((np.arange(side) + refiner.padding + 0.5) * scale).astype(np.int64)
         return patches[:, 3][:, places[:, None], places[None, :]]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.models import load_refiner, resolve_weights
-from maskmend.models.refiner import BprRefiner
+from maskmend.models.refiner import NetworkRefiner
 from maskmend.models.zoo import Weights
 from maskmend.patcher.errors import MaskmendError, OptionError
 from maskmend.service.batcher import Batcher, Patches, Ticket
@@ -38,7 +38,7 @@ class ServedModel:
     """One set of weights on one runtime, with its batcher."""
 
     def __init__(
-        self, weights: Weights, refiner: BprRefiner, batching: BatchSettings, observe: Callable[[int], None] | None
+        self, weights: Weights, refiner: NetworkRefiner, batching: BatchSettings, observe: Callable[[int], None] | None
     ) -> None:
         self.weights, self.refiner, self.max_patches = weights, refiner, batching.max_patches
         self.batcher = Batcher(
@@ -87,12 +87,12 @@ class TicketRefiner:
     def __init__(self, model: ServedModel, ticket: Ticket) -> None:
         refiner = model.refiner
         self.patch, self.input_size, self.padding = refiner.patch, refiner.input_size, refiner.padding
-        self.provenance = refiner.provenance
+        self.provenance, self.boxes = refiner.provenance, refiner.boxes
         self._batcher, self._ticket = model.batcher, ticket
         self._most = self._left = model.max_patches
 
     def forward(self, patches: NDArray[np.float32]) -> Patches:
-        """See `BprRefiner.forward`."""
+        """See `NetworkRefiner.forward`."""
         if not len(patches):
             return np.zeros((0, self.patch, self.patch), np.float32)
         self._left -= len(patches)

@@ -13,23 +13,19 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from maskmend.models.architectures import build_network
-from maskmend.models.export import MarginNetwork
 from maskmend.models.training.config import TrainingConfig
 from maskmend.models.training.grow import grow
-from maskmend.models.training.patches import PATCH, UNSURE, Patches, PatchMix, scene_patches, stream
+from maskmend.models.training.patches import Crop, Patches, PatchMix, scene_patches, stream
 from maskmend.models.training.sources import Sources
+from maskmend.models.training.tasks import task_of
 from maskmend.patcher.errors import WeightsError
 
-MEAN = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
-STD = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
 VALIDATION_SEED = 20_210_415
 VALIDATION_KINDS = ("rcnn28", "yolo", "polygon", "warp", "perturb", "exact")
-BAND = 5
 
 
 class _SceneStream(IterableDataset[Patches]):
@@ -100,52 +96,6 @@ def augment(patches: Patches, rng: np.random.Generator) -> Patches:
     return out
 
 
-def to_tensors(patches: Patches, input_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What the network sees, and what it is measured against.
-
-    Returns:
-        Input float32 [N, 4, input_size, input_size], and of the patch without its context the target (0, 1, `UNSURE`) and
-        the coarse mask, both uint8 [N, 1, 64, 64].
-    """
-    data = torch.from_numpy(np.ascontiguousarray(patches)).permute(0, 3, 1, 2)
-    image = (data[:, :3].float() - MEAN) / STD
-    coarse = data[:, 3:4].float() * 2 - 1
-    if input_size != image.shape[-1]:
-        image = functional.interpolate(image, (input_size, input_size), mode="bilinear", align_corners=False)
-        coarse = functional.interpolate(coarse, (input_size, input_size), mode="nearest")
-    inputs = torch.cat([image, coarse], 1).contiguous(memory_format=torch.channels_last)
-    padding = (data.shape[-1] - PATCH) // 2
-    inner = data[:, :, padding : padding + PATCH, padding : padding + PATCH].contiguous()
-    return inputs, inner[:, 4:5], inner[:, 3:4]
-
-
-def loss(logits: Tensor, target: Tensor, coarse: Tensor, config: TrainingConfig) -> Tensor:
-    """Cross-entropy that counts more near the true edge and where the coarse mask is wrong.
-
-    Args:
-        logits: float [N, 1, 64, 64], foreground minus background.
-        target: uint8 [N, 1, 64, 64] with 0, 1, `UNSURE`.
-        coarse: uint8 [N, 1, 64, 64].
-        config: gives the two weights.
-    """
-    sure = (target != UNSURE).float()
-    true = (target == 1).float()
-    near = boundary_band(target, 3).float()
-    weight = sure * (1 + config.boundary_weight * near + config.error_weight * (coarse != target).float())
-    each = functional.binary_cross_entropy_with_logits(logits, true, reduction="none")
-    return (each * weight).sum() / weight.sum().clamp_min(1.0)
-
-
-def boundary_band(target: Tensor, radius: int) -> Tensor:
-    """Pixels within `radius` (a square neighbourhood) of the true edge: bool, shape of `target` uint8 [N, 1, 64, 64]."""
-    kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    found = np.empty(target.shape, bool)
-    # OpenCV's erosion of small pictures costs a hundredth of a pooling layer.
-    for n, patch in enumerate((target == 1).to(torch.uint8).numpy()[:, 0]):
-        found[n, 0] = cv2.dilate(patch, kernel) != cv2.erode(patch, kernel)
-    return torch.from_numpy(found)
-
-
 def learning_rate(step: int, config: TrainingConfig) -> float:
     """Linear warm-up, a level stretch, and over the last `decay` of the steps a cosine down to the final rate."""
     if step < config.warmup:
@@ -156,30 +106,14 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     return low + (config.learning_rate - low) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def validation_patches(sources: Sources, scenes: int, padding: int = 0) -> dict[str, Patches]:
+def validation_patches(sources: Sources, scenes: int, padding: int = 0, crop: Crop = "patch") -> dict[str, Patches]:
     """A fixed set of composed validation patches for each coarse kind, the same in every run."""
     found = {}
     for number, kind in enumerate(VALIDATION_KINDS):
-        mix = PatchMix(composed=1.0, exact=1.0, kinds={kind: 1.0}, padding=padding)
+        mix = PatchMix(composed=1.0, exact=1.0, kinds={kind: 1.0}, padding=padding, crop=crop)
         sets = [scene_patches(sources, mix, VALIDATION_SEED + number, i)[::3] for i in range(scenes)]
         found[kind] = np.concatenate(sets)
     return found
-
-
-@torch.no_grad()
-def band_accuracy(network: MarginNetwork, patches: Patches, input_size: int) -> tuple[float, float]:
-    """Accuracy within 5 px of the TRUE boundary: (of the coarse masks, of the refined ones)."""
-    network.eval()
-    right = np.zeros(2)
-    total = 0.0
-    for start in range(0, len(patches), 64):
-        part = patches[start : start + 64]
-        inputs, target, coarse = to_tensors(part, input_size)
-        band = boundary_band(target, BAND) & (target != UNSURE)
-        refined = network(inputs).unsqueeze(1) > 0
-        right += [float(((coarse == target) & band).sum()), float(((refined.to(torch.uint8) == target) & band).sum())]
-        total += float(band.sum())
-    return float(right[0] / total), float(right[1] / total)
 
 
 class Trainer:
@@ -203,7 +137,7 @@ class Trainer:
             grow(self.network, config.grow)
         self.network = self.network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()
-        self.logits = MarginNetwork(self.network, PATCH, config.padding)
+        self.task = task_of(config)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
@@ -213,14 +147,15 @@ class Trainer:
         if resume:
             first_scene = self._restore()
         sources = Sources(data, "train")
-        mix = PatchMix(config.composed, config.exact, config.kinds, padding=config.padding)
+        mix = PatchMix(config.composed, config.exact, config.kinds, padding=config.padding, crop=config.crop)
         loader = DataLoader(
             _SceneStream(sources, mix, config.seed, first_scene), batch_size=None, num_workers=1, prefetch_factor=8
         )
-        side = PATCH + 2 * config.padding
-        self.pool = PatchPool(iter(loader), config.pool, side, config.reuse, self.rng)
+        self.pool = PatchPool(iter(loader), config.pool, mix.side, config.reuse, self.rng)
         self.pool.scenes_used = first_scene
-        self.validation = validation_patches(Sources(data, "val"), config.validation_scenes, config.padding)
+        self.validation = validation_patches(
+            Sources(data, "val"), config.validation_scenes, config.padding, config.crop
+        )
 
     def run(self) -> nn.Module:
         """Train to the configured number of steps; return the averaged network."""
@@ -243,11 +178,10 @@ class Trainer:
     def _train_step(self) -> float:
         config = self.config
         patches = augment(self.pool.draw(config.batch), self.rng)
-        inputs, target, coarse = to_tensors(patches, config.input_size)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, config)
         self.network.train()
-        value = loss(self.logits(inputs).unsqueeze(1), target, coarse, config)
+        value = self.task.loss(self.network, patches)
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -268,9 +202,8 @@ class Trainer:
     def _validate(self, mean: float, seconds: float, cpu_seconds: float) -> None:
         row: dict[str, Any] = {"step": self.step, "seconds": round(seconds, 1), "cpu_seconds": round(cpu_seconds, 1)}
         row["loss"] = round(mean, 5)
-        averaged = MarginNetwork(self.average, PATCH, self.config.padding)
         for kind, patches in self.validation.items():
-            before, after = band_accuracy(averaged, patches, self.config.input_size)
+            before, after = self.task.accuracy(self.average, patches)
             row[f"{kind}_coarse"], row[f"{kind}_refined"] = round(before, 5), round(after, 5)
         file = self.folder / "curves.csv"
         fresh = not file.exists()

@@ -1,9 +1,13 @@
-"""From scenes to training patches: coarse masks, boxes, crops, in a stream that is the same for the same seed."""
+"""From scenes to training crops: coarse masks, boxes, crops, in a stream that is the same for the same seed.
+
+Crops are patches along the boundary, or whole instances brought to one size.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,13 +17,17 @@ from maskmend.models.training.coarse import degrade
 from maskmend.models.training.composer import Scene, compose
 from maskmend.models.training.sources import Annotated, Sources
 from maskmend.patcher import boundary_boxes
+from maskmend.patcher.instance_boxes import instance_boxes
 
 PATCH = 64
+INSTANCE = 224
+"""Side in px of the crop of an instance."""
 UNSURE = 2
 """Value of a target pixel that no loss is taken on."""
 
+Crop = Literal["patch", "instance"]
 Patches = NDArray[np.uint8]
-"""uint8 [N, S, S, 5], S = 64 + 2 * padding: R, G, B, coarse mask (0/1), target (0, 1 or `UNSURE`)."""
+"""uint8 [N, S, S, 5], S = 64 + 2 * padding or 224: R, G, B, coarse mask (0/1), target (0, 1 or `UNSURE`)."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class PatchMix:
         kinds: relative weight of each coarse-mask maker.
         per_instance: most patches taken of one instance and one coarse mask.
         padding: context around each patch in px.
+        crop: `patch`, or `instance` for crops of whole instances.
     """
 
     composed: float
@@ -39,6 +48,12 @@ class PatchMix:
     kinds: Mapping[str, float]
     per_instance: int = 8
     padding: int = 0
+    crop: Crop = "patch"
+
+    @property
+    def side(self) -> int:
+        """Side of a crop in px, with its context."""
+        return PATCH + 2 * self.padding if self.crop == "patch" else INSTANCE
 
 
 def scene_patches(sources: Sources, mix: PatchMix, seed: int, index: int) -> Patches:
@@ -62,9 +77,9 @@ def scene_patches(sources: Sources, mix: PatchMix, seed: int, index: int) -> Pat
             # A scene may be a part of a larger image, and its segmenter's cells larger than the scene alone tells.
             frame = int(max(scene.image.shape[:2]) * rng.choice([1.0, 1.0, 1.5, 2.0, 3.0]))
             coarse = degrade(scene.masks[i], str(kind), rng, frame=frame)
-            found.append(_instance_patches(scene.image, scene.masks[i], coarse, exact, mix, rng))
-    side = PATCH + 2 * mix.padding
-    return np.concatenate(found) if found else np.zeros((0, side, side, 5), np.uint8)
+            cut = _instance_patches if mix.crop == "patch" else _instance_crops
+            found.append(cut(scene.image, scene.masks[i], coarse, exact, mix, rng))
+    return np.concatenate(found) if found else np.zeros((0, mix.side, mix.side, 5), np.uint8)
 
 
 def stream(sources: Sources, mix: PatchMix, seed: int, start: int, step: int) -> Iterator[Patches]:
@@ -102,10 +117,7 @@ def _instance_patches(
     nms = float(rng.choice([0.15, 0.25, 0.4]))
     boxes = boundary_boxes(coarse, patch=PATCH, nms=nms, ties="raster")
     boxes = boxes[rng.permutation(len(boxes))[: mix.per_instance]]
-    target = true.astype(np.uint8)
-    if not exact:
-        kernel = np.ones((5, 5), np.uint8)
-        target = np.where(cv2.dilate(target, kernel) != cv2.erode(target, kernel), np.uint8(UNSURE), target)
+    target = _target(true, exact)
     side = PATCH + 2 * mix.padding
     out = np.empty((len(boxes), side, side, 5), np.uint8)
     height, width = true.shape
@@ -117,4 +129,41 @@ def _instance_patches(
         # As `extract_patches` does: outside the frame the image repeats its border, the mask is background.
         out[n, :, :, 3] = coarse[near] & inside
         out[n, :, :, 4] = np.where(inside, target[near], UNSURE)
+    return out
+
+
+def _target(true: NDArray[np.bool_], exact: bool) -> NDArray[np.uint8]:
+    """What a network should say; near the edge of masks that are not exact, nothing."""
+    target = true.astype(np.uint8)
+    if not exact:
+        kernel = np.ones((5, 5), np.uint8)
+        target = np.where(cv2.dilate(target, kernel) != cv2.erode(target, kernel), np.uint8(UNSURE), target)
+    return target
+
+
+def _instance_crops(
+    image: NDArray[np.uint8],
+    true: NDArray[np.bool_],
+    coarse: NDArray[np.bool_],
+    exact: bool,
+    mix: PatchMix,
+    rng: np.random.Generator,
+) -> Patches:
+    """At most two crops, as `instance_boxes` has them: the instance with a margin that varies, or tiles of a large one."""
+    boxes = instance_boxes(coarse, tile=INSTANCE, nms=0.25)
+    boxes = boxes[rng.permutation(len(boxes))[:2]]
+    target = _target(true, exact)
+    out = np.empty((len(boxes), INSTANCE, INSTANCE, 5), np.uint8)
+    height, width = true.shape
+    for n, (x0, y0, x1, _) in enumerate(boxes):
+        side = int(x1 - x0)
+        more = round(side * rng.uniform(-0.05, 0.1)) if side < INSTANCE else 0
+        left, top = int(x0) - more // 2, int(y0) - more // 2
+        rows, columns = (np.arange(start, start + side + more) for start in (top, left))
+        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None, :]
+        near = np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)[None, :]
+        size = (INSTANCE, INSTANCE)
+        out[n, :, :, :3] = cv2.resize(image[near], size, interpolation=cv2.INTER_LINEAR)
+        for channel, plane in ((3, coarse[near] & inside), (4, np.where(inside, target[near], UNSURE))):
+            out[n, :, :, channel] = cv2.resize(plane.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
     return out

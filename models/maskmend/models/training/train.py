@@ -41,6 +41,7 @@ def main(
     """
     from maskmend.models.export import write_weights
     from maskmend.models.training.loop import Trainer
+    from maskmend.models.training.patches import INSTANCE, PATCH
 
     settings = read_config(_config_path(config), overrides)
     trainer = Trainer(settings, data, output, resume=resume or export_only)
@@ -55,6 +56,8 @@ def main(
         arguments=settings.arguments,
         input_size=settings.input_size,
         padding=settings.padding,
+        refiner=settings.refiner,
+        patch=PATCH if settings.crop == "patch" else INSTANCE // 2,
         license=settings.license,
         source=f"maskmend train, configuration {settings.name}, seed {settings.seed}, {trainer.step} steps",
         card=model_card(settings, output, trainer.step),
@@ -104,6 +107,19 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(source)]
 
 
+_CROPS = {"patch": "patches", "instance": "instances"}
+_WHAT = {
+    "patch": (
+        "Boundary patch refiner of maskmend: sees a 64x64 px patch of an image and of its coarse mask, with\n"
+        "{padding} px of context around it, and says which pixels of the patch belong to the object."
+    ),
+    "instance": (
+        "Instance refiner of maskmend: sees an object with a margin, or a tile of a large one, as 224x224 px of an\n"
+        "image and of its coarse mask, and says on a grid of 112x112 what belongs to the object."
+    ),
+}
+
+
 def model_card(config: TrainingConfig, folder: Path, steps: int) -> str:
     """Markdown text of the model card: what it is for, what it was trained on, what it measured."""
     import torch
@@ -119,14 +135,13 @@ def model_card(config: TrainingConfig, folder: Path, steps: int) -> str:
     grown = f"; begun as `{config.grow}`, widened" if config.grow else ""
     return f"""# {config.name}
 
-Boundary patch refiner of maskmend: sees a 64x64 px patch of an image and of its coarse mask, with {config.padding} px of
-context around it, and says which pixels of the patch belong to the object.
+{_WHAT[config.crop].format(padding=config.padding)}
 
 | | |
 | --- | --- |
 | architecture | `{config.architecture}` {config.arguments} |
 | input | {config.input_size}x{config.input_size}, RGB normalised, coarse mask -1/+1 |
-| training | {steps} steps of {config.batch} patches, AdamW {config.learning_rate}, seed {config.seed}{grown} |
+| training | {steps} steps of {config.batch} {_CROPS[config.crop]}, AdamW {config.learning_rate}, seed {config.seed}{grown} |
 | licence of the weights | {config.license} |
 | made with | torch {torch.__version__.split("+")[0]}, Python {platform.python_version()}, CPU |
 

@@ -1,0 +1,300 @@
+"""Mask Transfiner (Ke et al., CVPR 2022) on crops of an image with a coarse mask from anywhere.
+
+In the paper the refiner lives inside a detector. Here it has a thin trunk of its own: features at 112, 56, 28 and 14 cells
+for a crop of 224 px. Detectors find incoherent cells, a quadtree of fixed capacity takes the likeliest, a transformer
+looks at all of them together, and their logits overwrite a coarse prediction from 28 cells up to 112.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from maskmend.models.boundary_unet import conv_bn_relu
+from maskmend.models.quadtree_ops import (
+    Nodes,
+    incoherent_maps,
+    neighbourhoods,
+    passing_cells,
+    propagate,
+    sine_table,
+    spread,
+    top_nodes,
+)
+from maskmend.models.transfiner_trunk import Detectors, Trunk
+from maskmend.patcher.errors import OptionError
+
+INPUT, FINEST, REFERENCE = 224, 112, 14
+CUES = ("feature", "mask", "position", "context")
+CODE_THRESHOLDS = (1e-6, 0.125, 0.8)
+# Far beyond any threshold, and small enough that float32 still tells what is added to it apart.
+_CERTAIN = 64.0
+_HIDDEN = -1e4
+
+
+class NodeEncoder(nn.Module):
+    """What is known at the nodes of one level, as tokens.
+
+    The lateral projection of the features is applied at nodes alone: the same values as over the whole map.
+
+    Args:
+        channels: of the features.
+        dim: of a token.
+        side: of the level in cells.
+        cues: some of `CUES`.
+    """
+
+    def __init__(self, channels: int, dim: int, side: int, cues: Sequence[str]) -> None:
+        super().__init__()
+        self.channels, self.mask, self.position = channels, "mask" in cues, "position" in cues
+        self.lateral = nn.Linear(channels, dim) if "feature" in cues else None
+        self.context = nn.Linear(9 * channels, dim) if "context" in cues else None
+        inputs = dim * ((self.lateral is not None) + (self.context is not None)) + self.mask
+        self.fuse = nn.Linear(inputs, dim)
+        self.register_buffer("places", sine_table(side, dim // 2), persistent=False)
+
+    def forward(self, features: Tensor, coarse: Tensor, nodes: Nodes) -> Tensor:
+        """Tokens [B, k, dim] of features [B, C, s, s] and the coarse mask [B, 1, s, s] as -1..1."""
+        around = neighbourhoods(torch.cat([features, coarse], 1), nodes)
+        centre, known = around[:, :, 4], []
+        if self.lateral is not None:
+            known.append(functional.relu(self.lateral(centre[..., : self.channels])))
+        if self.mask:
+            known.append(centre[..., self.channels :])
+        if self.context is not None:
+            known.append(functional.relu(self.context(around[..., : self.channels].flatten(2))))
+        tokens = self.fuse(torch.cat(known, 2))
+        if self.position:
+            tokens = tokens + torch.cat([self.places[nodes.row], self.places[nodes.column]], 2)
+        return tokens
+
+
+class Layer(nn.Module):
+    """One transformer layer, normalised before each part: it trains without a warm-up of its own.
+
+    Args:
+        dim: of a token.
+        heads: of the attention.
+        hidden: of the two-layer network after it.
+    """
+
+    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.dim, self.heads = dim, heads
+        self.before, self.after = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.query, self.pair, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
+        self.feed = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, dim))
+
+    def forward(self, tokens: Tensor, mask: Tensor, skip: int = 0) -> Tensor:
+        """Map tokens [B, T, dim] to [B, T - skip, dim].
+
+        Args:
+            tokens: to look at.
+            mask: added to the scores, float [B, 1, 1, T].
+            skip: tokens at the front that are looked at but need no result.
+        """
+        count, depth = int(tokens.shape[1]), self.dim // self.heads
+        normal, kept = self.before(tokens), tokens[:, skip:]
+        query = self.query(normal[:, skip:]).reshape(-1, count - skip, self.heads, depth).transpose(1, 2)
+        key, value = self.pair(normal).reshape(-1, count, 2, self.heads, depth).permute(2, 0, 3, 1, 4).unbind(0)
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        kept = kept + self.out(seen.transpose(1, 2).reshape(-1, count - skip, self.dim))
+        out: Tensor = kept + self.feed(self.after(kept))
+        return out
+
+
+class Refined(NamedTuple):
+    """What the losses need.
+
+    Attributes:
+        base: logits [B, 1, 28, 28] that propagation starts from.
+        maps: incoherence logits [B, 1, s, s] per level, coarse to fine; only the first with the detector of the code,
+            none where regions are not detected.
+        truth: incoherent cells bool [B, 1, s, s] per level; empty without a target.
+        sure: cells the target is sure of, likewise.
+        nodes: per level.
+        logits: [B, k] per level, at these nodes.
+    """
+
+    base: Tensor
+    maps: list[Tensor]
+    truth: list[Tensor]
+    sure: list[Tensor]
+    nodes: list[Nodes]
+    logits: list[Tensor]
+
+
+class Transfiner(nn.Module):
+    """Quadtree refinement of a crop.
+
+    Args:
+        widths: channels of the trunk at strides 2, 4, 8 and 16.
+        k: most nodes at 28, 56 and 112 cells; fewer numbers leave the finer levels out.
+        dim: of a token, a multiple of 4 and of `heads`.
+        depth: transformer layers; 0 decodes each node on its own.
+        heads: of the attention.
+        feed: width of a layer's two-layer network as a multiple of `dim`.
+        threshold: least probability of a node. Slots are paid for whether used or not, so it is low.
+        cues: of a node, some of `CUES`.
+        detector: `paper` or `code`, which has its own thresholds; see `Detectors`.
+        regions: where nodes are: `incoherent`, `boundary` (cells that the coarse mask's own edge passes) or `full` (all
+            cells); where the latter are more than `k`, the ones taken are spread evenly.
+        reference: prepend the 14x14 coarsest features to each sequence.
+        joint: one sequence of all levels; False gives each level its own.
+        propagation: `all` levels are overwritten, or `leaves` only.
+        upsample: `nearest` (the paper) or `bilinear` (the code) between levels.
+
+    Input: float32 [B, 4, 224, 224], normalised RGB and the coarse mask as -1/+1. Output: float32 [B, 1, 112, 112],
+    foreground minus background logit. Which cells are nodes is a matter of order: where two scores differ by no more than
+    rounding, runtimes may choose differently.
+
+    Raises:
+        OptionError: an option is unknown or out of its range.
+    """
+
+    chooses = True
+    """Which cells it looks at closely is its own choice; see `check_parity`."""
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 24, 48, 96),
+        k: Sequence[int] = (96, 224, 448),
+        dim: int = 64,
+        depth: int = 3,
+        heads: int = 4,
+        feed: int = 2,
+        threshold: float = 0.1,
+        cues: Sequence[str] = CUES,
+        detector: str = "paper",
+        regions: str = "incoherent",
+        reference: bool = True,
+        joint: bool = True,
+        propagation: str = "all",
+        upsample: str = "nearest",
+    ) -> None:
+        super().__init__()
+        _check("detector", detector in ("paper", "code"), "paper or code")
+        _check("regions", regions in ("incoherent", "boundary", "full"), "incoherent, boundary or full")
+        _check("propagation", propagation in ("all", "leaves"), "all or leaves")
+        _check("upsample", upsample in ("nearest", "bilinear"), "nearest or bilinear")
+        _check("k", 1 <= len(k) <= 3 and min(k) >= 1, "one to three numbers of nodes, each at least 1")
+        _check("cues", not set(cues) - set(CUES) and bool(set(cues) - {"position"}), f"some of {', '.join(CUES)}")
+        _check("threshold", 0 < threshold < 1, "a probability above 0 and below 1")
+        _check("dim", dim % 4 == 0 and dim % heads == 0, "a multiple of 4 and of heads")
+        self.k, self.levels, self.regions = tuple(k), len(k), regions
+        self.propagation, self.upsample, self.joint = propagation, upsample, joint
+        self.thresholds = (CODE_THRESHOLDS if detector == "code" else (threshold,) * 3)[: self.levels]
+        sides = [FINEST >> n for n in (2, 1, 0)][: self.levels]
+        fine = [widths[n] for n in (2, 1, 0)][: self.levels]
+        self.trunk = Trunk(widths)
+        self.base = nn.Sequential(conv_bn_relu(widths[2] + 1, 24), nn.Conv2d(24, 1, 1))
+        # The coarse prediction starts near the coarse mask.
+        self.trust = nn.Parameter(torch.tensor(3.0))
+        self.cascade = detector == "paper"
+        self.detectors = Detectors(fine, 24, self.cascade) if regions == "incoherent" else None
+        self.encoders = nn.ModuleList([NodeEncoder(c, dim, s, cues) for c, s in zip(fine, sides, strict=True)])
+        self.reference = nn.Linear(widths[3], dim) if reference and depth else None
+        self.layers = nn.ModuleList([Layer(dim, heads, feed * dim) for _ in range(depth)])
+        self.decoder = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, 1))
+        places = sine_table(REFERENCE, dim // 2)
+        grid = torch.cat([places.repeat_interleave(REFERENCE, 0), places.repeat(REFERENCE, 1)], 1)
+        self.register_buffer("places", grid if "position" in cues else torch.zeros_like(grid), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits [B, 1, 112, 112] of crops [B, 4, 224, 224]."""
+        found = self.forward_train(inputs)
+        inner = self.propagation == "all"
+        return propagate(found.base, found.nodes, found.logits, FINEST, mode=self.upsample, inner=inner)
+
+    def forward_train(
+        self, inputs: Tensor, target: Tensor | None = None, *, k: Sequence[int] | None = None, closed: bool = False
+    ) -> Refined:
+        """Everything before propagation, which has nothing to learn.
+
+        With a target, nodes are the cells that are incoherent in truth and then the likeliest of the others: the
+        transformer learns from the first step, when detectors do not find anything yet.
+
+        Args:
+            inputs: float32 [B, 4, 224, 224].
+            target: uint8 [B, 1, 224, 224] with 0, 1 and 2 for unsure.
+            k: nodes per level in place of those of the network, to train on fewer.
+            closed: see `incoherent_maps`.
+        """
+        coarsest, *features = self.trunk(inputs)
+        features = features[: self.levels]
+        coarse = [functional.avg_pool2d(inputs[:, 3:4], 8 >> level) for level in range(self.levels)]
+        base = self.base(torch.cat([features[0], coarse[0]], 1)) + self.trust * coarse[0]
+        maps = self.detectors(features, coarse[0]) if self.detectors is not None else []
+        truth, sure = ([], []) if target is None else incoherent_maps(target, 3, closed=closed)
+        nodes = self._choose(inputs, maps, truth, k or self.k)
+        tokens = [
+            encode(feature, cue, at)
+            for encode, feature, cue, at in zip(self.encoders, features, coarse, nodes, strict=True)
+        ]
+        logits = self._decode(tokens, nodes, coarsest)
+        return Refined(base, maps if self.cascade else maps[:1], truth, sure, nodes, logits)
+
+    @torch.no_grad()
+    def _choose(self, inputs: Tensor, maps: Sequence[Tensor], truth: Sequence[Tensor], k: Sequence[int]) -> list[Nodes]:
+        # Logits and not probabilities: the latter are equal where the network is sure. `spread` keeps equal scores apart, as
+        # not every runtime takes the first of them.
+        sides = [FINEST >> n for n in (2, 1, 0)][: self.levels]
+        if self.regions == "boundary":
+            passed = passing_cells(inputs[:, 3:4], 3)[: self.levels]
+            scores = [
+                _CERTAIN * on[:, 0] - _CERTAIN / 2 + spread(s, inputs) for on, s in zip(passed, sides, strict=True)
+            ]
+        elif self.regions == "full":
+            scores = [spread(s, inputs).expand(inputs.shape[0], -1, -1) + _CERTAIN for s in sides]
+        else:
+            scores = [found[:, 0].detach() for found in maps]
+            if not self.cascade:
+                scores[1:] = [a + 1e-3 * spread(s, inputs) for a, s in zip(scores[1:], sides[1:], strict=True)]
+            if truth:
+                scores = [score + _CERTAIN * true[:, 0] for score, true in zip(scores, truth, strict=False)]
+        return top_nodes(scores, k, [math.log(t / (1 - t)) for t in self.thresholds])
+
+    def _decode(self, tokens: list[Tensor], nodes: Sequence[Nodes], coarsest: Tensor) -> list[Tensor]:
+        counts = [int(part.shape[1]) for part in tokens]
+        hidden = [torch.where(at.valid, 0.0, _HIDDEN) for at in nodes]
+        if self.joint:
+            tokens, hidden = [torch.cat(tokens, 1)], [torch.cat(hidden, 1)]
+        if len(self.layers):
+            front = self.reference(coarsest.flatten(2).transpose(1, 2)) + self.places if self.reference else None
+            tokens = [self._attend(part, off, front) for part, off in zip(tokens, hidden, strict=True)]
+        logits = self.decoder(torch.cat(tokens, 1))[:, :, 0]
+        return list(logits.split(counts, 1))
+
+    def _attend(self, tokens: Tensor, hidden: Tensor, front: Tensor | None) -> Tensor:
+        skip = 0 if front is None else int(front.shape[1])
+        if front is not None:
+            tokens = torch.cat([front, tokens], 1)
+            hidden = functional.pad(hidden, (skip, 0))
+        mask = hidden.unsqueeze(1).unsqueeze(1)
+        for layer in self.layers[:-1]:
+            tokens = layer(tokens, mask)
+        # Nobody asks what became of the reference tokens after the last layer.
+        return self.layers[-1](tokens, mask, skip)
+
+
+def _check(field: str, right: bool, wanted: str) -> None:
+    if not right:
+        raise OptionError(f"{field} of the network is not usable; give {wanted}", field=field)
+
+
+@torch.no_grad()
+def count_all_macs(network: nn.Module, input_size: int = INPUT) -> int:
+    """Multiply-accumulates for one crop: convolutions, linear layers and attention."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    crop = torch.zeros((1, 4, input_size, input_size), device=next(network.parameters()).device)
+    # The fused attention of a CPU is not counted; the plain one gives the same products.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        network.eval()(crop)
+    return int(counter.get_total_flops()) // 2

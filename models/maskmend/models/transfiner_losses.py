@@ -1,0 +1,76 @@
+"""What Mask Transfiner learns from: nodes, incoherence, and the coarse prediction that propagation starts from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from maskmend.models.quadtree_ops import read_cells
+from maskmend.models.transfiner import Refined
+
+
+class Losses(NamedTuple):
+    """Parts of the loss, not weighted yet; each a mean over what the target is sure of.
+
+    Attributes:
+        refine: |probability - target| of the nodes (the paper's L1).
+        entropy: cross-entropy of the nodes, for comparison: L1 on probabilities learns little where the network is sure
+            and wrong.
+        incoherence: cross-entropy of the incoherence maps, mean of the levels; 0 without detectors.
+        base: cross-entropy of the coarse prediction.
+    """
+
+    refine: Tensor
+    entropy: Tensor
+    incoherence: Tensor
+    base: Tensor
+
+    def total(self, refine: float = 1.0, incoherence: float = 0.5, base: float = 0.5, entropy: float = 0.0) -> Tensor:
+        """Weighted sum; by default with the paper's weights, which has no coarse prediction of its own."""
+        return refine * self.refine + incoherence * self.incoherence + base * self.base + entropy * self.entropy
+
+
+def losses(found: Refined, target: Tensor) -> Losses:
+    """Compare what `Transfiner.forward_train` gave with the truth.
+
+    A node's target is the share of foreground in its cell, so that an edge within the cell counts as such.
+
+    Args:
+        found: with `truth`, that is, made with the same target.
+        target: uint8 [B, 1, 224, 224] with 0, 1 and 2 for unsure: nothing is learned there.
+    """
+    true, unsure = (target == 1).float(), (target == 2).float()
+    logits, wanted, counted = [], [], []
+    for nodes, logit in zip(found.nodes, found.logits, strict=True):
+        size = int(target.shape[-1]) // nodes.side
+        logits.append(logit)
+        wanted.append(read_cells(functional.avg_pool2d(true, size), nodes))
+        sure = read_cells(functional.max_pool2d(unsure, size), nodes) == 0
+        counted.append((nodes.valid & sure).float())
+    logit, want, weight = torch.cat(logits, 1), torch.cat(wanted, 1), torch.cat(counted, 1)
+    difference = (torch.sigmoid(logit) - want).abs()
+    entropy = functional.binary_cross_entropy_with_logits(logit, want, reduction="none")
+    parts = [
+        _entropy(scores, on.float(), sure)
+        for scores, on, sure in zip(found.maps, found.truth, found.sure, strict=False)
+    ]
+    size = int(target.shape[-1]) // int(found.base.shape[-1])
+    sure = functional.max_pool2d(unsure, size) == 0
+    return Losses(
+        refine=_mean(difference, weight),
+        entropy=_mean(entropy, weight),
+        incoherence=torch.stack(parts).mean() if parts else logit.new_zeros(()),
+        base=_entropy(found.base, functional.avg_pool2d(true, size), sure),
+    )
+
+
+def _entropy(logits: Tensor, wanted: Tensor, sure: Tensor) -> Tensor:
+    each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return _mean(each, sure.float())
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (values * weight).sum() / weight.sum().clamp_min(1.0)

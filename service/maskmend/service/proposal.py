@@ -1,0 +1,58 @@
+"""Instances on their way to the guard, and their boxes in parts that fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskmend.patcher import Rle
+
+
+@dataclass(slots=True)
+class Proposal:
+    """One instance on its way to the guard.
+
+    Attributes:
+        index: of the instance among the masks given.
+        coarse: its mask as it came.
+        boxes: int32 [N, 4], to be looked at next.
+        previous: its mask before the last pass.
+        refined: its mask after the last pass.
+        votes: boxes and probabilities of each pass so far.
+    """
+
+    index: int
+    coarse: Rle
+    boxes: NDArray[np.int32]
+    previous: Rle
+    refined: Rle
+    votes: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = field(default_factory=list)
+
+
+def to_side(probabilities: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Probabilities [N, P, P] at the size of their boxes: float32 [N, side, side], resized bilinearly where it differs."""
+    if probabilities.shape[-1] == side:
+        return probabilities
+    return np.stack([cv2.resize(each, (side, side), interpolation=cv2.INTER_LINEAR) for each in probabilities])
+
+
+def pieces_of(group: list[Proposal], most: int) -> Iterator[list[tuple[Proposal, NDArray[np.int32]]]]:
+    """The boxes of a group, some at a time: a single ragged mask may have tens of thousands."""
+    pieces: list[tuple[Proposal, NDArray[np.int32]]] = []
+    room = most
+    for work in group:
+        start = 0
+        while start < len(work.boxes):
+            boxes = work.boxes[start : start + room]
+            pieces.append((work, boxes))
+            start += len(boxes)
+            room -= len(boxes)
+            if not room:
+                yield pieces
+                pieces, room = [], most
+    if pieces:
+        yield pieces
