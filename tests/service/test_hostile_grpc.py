@@ -130,6 +130,14 @@ def test_requests_that_do_not_say_what_they_must(
     refused(stub, request_, "INVALID_ARGUMENT", word)
 
 
+def test_a_mask_of_another_size_is_an_invalid_mask(stub: pb_grpc.RefineServiceStub) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Refine(valid(masks=[], mask_tensor=tensor(np.zeros((2, 5, 5), np.uint8))), timeout=60)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    trailing = dict(caught.value.trailing_metadata())
+    assert (trailing["maskmend-code"], trailing["maskmend-field"]) == ("invalid_mask", "masks[0]")
+
+
 def test_a_failed_image_does_not_end_a_stream(stub: pb_grpc.RefineServiceStub) -> None:
     requests = [valid(request_id="a"), valid(request_id="b", image=b"<svg/>"), valid(request_id="c")]
     events: dict[str, list[str]] = {"a": [], "b": [], "c": []}

@@ -395,6 +395,12 @@ def test_masks_that_are_none(server: Running, name: str) -> None:
     refused(post_json(server, masks=[RLES[0], BAD_MASKS[name]]), 422, field)
 
 
+def test_a_mask_of_another_size_is_an_invalid_mask(server: Running) -> None:
+    body = refused(post_json(server, masks=[RLES[0], BAD_MASKS["40 another size"]]), 422, "masks[1]")
+    assert body["code"] == "invalid_mask"
+    assert "masks[1] is 10x10 px but the image is" in body["message"]
+
+
 def test_44_counts_as_python_prints_them(server: Running) -> None:
     counts = "b'" + RLES[0]["counts"] + "'"
     body = refused(post_parts(server, masks=[{"size": [H, W], "counts": counts}]), 422, "masks[0]")

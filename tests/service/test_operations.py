@@ -296,6 +296,7 @@ def test_too_much_at_once_is_refused_and_the_rest_is_in_time(tmp_path: Path) -> 
         (["--tls-cert", "/dev/null"], {}, "tls"),
         (["--workers", "2", "--weights", "nothing"], {}, "weights"),
         (["--api-keys-file", "/dev/null"], {}, "api_keys_file"),
+        (["--workers", "2", "--grpc-port", "0"], {}, "grpc_port"),
     ],
 )
 def test_settings_that_cannot_be_used_end_it_with_2(flags: list[str], env: dict[str, str], word: str) -> None:
@@ -305,6 +306,28 @@ def test_settings_that_cannot_be_used_end_it_with_2(flags: list[str], env: dict[
     assert done.returncode == 2, done.stderr
     assert word in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_two_servers_do_not_share_a_port_unasked(tmp_path: Path) -> None:
+    base = [sys.executable, "-m", "maskmend.clients.cli", "serve", "--port", "0", "--threads", "1"]
+    with running(tmp_path / "log") as server:
+        for more in ([], ["--workers", "2"]):
+            command = [*base, "--grpc-port", str(server.grpc_port), *more]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 2, done.stderr
+            assert "--grpc-port" in done.stderr
+            assert "Traceback" not in done.stderr
+        assert server.refine().status_code == 200
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with running(tmp_path / "log2", "--grpc-port", str(port), "--workers", "2", "--threads", "1") as server:
+        done = subprocess.run(
+            [*base, "--grpc-port", str(port)], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert len(pb_grpc.RefineServiceStub(channel).Refine(request(), timeout=60).instances) == 2
 
 
 def test_a_key_is_asked_for_before_a_message_is_read(tmp_path: Path) -> None:
@@ -367,7 +390,7 @@ def test_bodies_together_are_bounded_too(tmp_path: Path) -> None:
             if server.refine().status_code == 200:
                 break
             time.sleep(0.1)
-        big = b"[" * 1_900_000
+        big = b" " * 1_900_000
         for _ in range(4):
             headers = {"content-type": "application/json"}
             assert httpx.post(f"{server.url}/v1/refine", content=big, headers=headers).status_code == 400

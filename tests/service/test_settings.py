@@ -34,6 +34,7 @@ def test_flags_win_over_the_environment_over_the_file_over_defaults(tmp_path: Pa
         ({}, "", {"MASKMEND_TIMEOUT_S": "soon"}, "timeout_s"),
         ({"tls_cert": Path("/dev/null")}, "", {}, "tls_cert"),
         ({"api_keys_file": Path("/nowhere")}, "", {}, "api_keys_file"),
+        ({"workers": 2, "grpc_port": 0}, "", {}, "grpc_port"),
     ],
 )
 def test_what_is_unknown_or_out_of_range_is_named(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskmend.service import strict_json
 from maskmend.service.errors import BadRequestError, InvalidRequestError, MediaTypeError, ServiceError
 from maskmend.service.inputs import IndexMask
 from maskmend.service.requests import read_job
@@ -46,7 +47,58 @@ def test_what_json_cannot_mean_is_invalid(text: str) -> None:
 def test_more_values_than_any_request_needs(item: str) -> None:
     with pytest.raises(InvalidRequestError, match="holds more than"):
         read_json(("[" + ",".join([item] * 2_000_002) + "]").encode())
-    assert len(read_json(("[" + ",".join([item] * 100_000) + "]").encode())) == 100_000
+    assert len(read_json(("[" + ",".join([item] * 90_000) + "]").encode())) == 90_000
+
+
+MANY = {
+    "lists as members": b"{" + b",".join(b'"%d":[]' % n for n in range(300_000)) + b"}",
+    "objects as members": b"{" + b",".join(b'"%d": {}' % n for n in range(300_000)) + b"}",
+    "lists after escapes": b'["\\\\",' + b",".join([b"[]"] * 300_000) + b"]",
+    "lists after a quote in a text": b'["\\"",' + b",".join([b"[]"] * 300_000) + b"]",
+    "first of a list": b"[" + b",".join([b"[[[1]]]"] * 100_000) + b"]",
+    "members": b"{" + b",".join(b'"%d":1' % n for n in range(600_000)) + b"}",
+    "texts": b"[" + b",".join([b'"a"'] * 600_000) + b"]",
+    "escapes": b'["' + b"\\n" * 5_000_000 + b'"]',
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_more_of_anything_than_any_request_needs(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="holds more than"):
+        read_json(MANY[name])
+
+
+def test_what_is_inside_texts_does_not_count() -> None:
+    text = '[{,:["\\' * 400_000
+    assert read_json(json.dumps([text, text]).encode()) == [text, text]
+
+
+@settings(deadline=None)
+@given(VALUES, st.integers(1, 9))
+def test_amounts_are_those_of_the_value_wherever_a_part_ends(value: object, part: int) -> None:
+    data = json.dumps(value, ensure_ascii=False).encode()
+    counted = {"lists and objects": 0, "texts and keys": 0}
+
+    def count(item: object) -> None:
+        if isinstance(item, (dict, list)):
+            counted["lists and objects"] += 1
+            for inner in item:
+                count(inner)
+            for inner in item.values() if isinstance(item, dict) else ():
+                count(inner)
+        elif isinstance(item, str):
+            counted["texts and keys"] += 1
+
+    count(value)
+    limits = {"lists and objects": "_MOST_CONTAINERS", "texts and keys": "_MOST_TEXTS"}
+    for what, limit in limits.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(strict_json, "_AT_ONCE", part)
+            patch.setattr(strict_json, limit, counted[what])
+            assert read_json(data) == value
+            patch.setattr(strict_json, limit, counted[what] - 1)
+            with pytest.raises(InvalidRequestError, match=what):
+                read_json(data)
 
 
 @settings(deadline=None)

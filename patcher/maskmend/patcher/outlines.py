@@ -27,16 +27,10 @@ def outlines(mask: Rle) -> list[list[float]]:
     Raises:
         MaskError: the mask has holes and corners beyond reason.
     """
-    x0, y0, width, height = mask.bbox
+    x0, y0, width, _ = mask.bbox
     if not width:
         return []
-    framed = np.zeros((height + 2, width + 2), np.uint8)
-    framed[1:-1, 1:-1] = mask.crop(x0, y0, x0 + width, y0 + height)
-    corners, ends, owner = trace(framed)
-    if len(corners) * len(ends) > MAX_WORK:
-        raise MaskError(
-            f"the mask has {len(ends)} outlines and holes; too ragged for polygons, use RLE", field="encoding"
-        )
+    corners, ends, owner = traced(mask)
     loops: list[Corners] = []
     begin = 0
     for end in ends:
@@ -57,6 +51,23 @@ def outlines(mask: Rle) -> list[list[float]]:
                 parent[n] = into
         _join(loops[into], loops[hole], (x, top), (x, y))
     return [[float(v) for x, y in loops[n] for v in (x + x0 - 1, y + y0 - 1)] for n in outer]
+
+
+def traced(mask: Rle) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
+    """`trace` of the box of a mask that is not empty, with a frame of one px round it.
+
+    Raises:
+        MaskError: the mask has holes and corners beyond reason.
+    """
+    x0, y0, width, height = mask.bbox
+    framed = np.zeros((height + 2, width + 2), np.uint8)
+    framed[1:-1, 1:-1] = mask.crop(x0, y0, x0 + width, y0 + height)
+    corners, ends, owner = trace(framed)
+    if len(corners) * len(ends) > MAX_WORK:
+        raise MaskError(
+            f"the mask has {len(ends)} outlines and holes; too ragged for polygons, use RLE", field="encoding"
+        )
+    return corners, ends, owner
 
 
 def _is_outer(loop: Corners) -> bool:

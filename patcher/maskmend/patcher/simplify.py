@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher._jit import compiled
-from maskmend.patcher.errors import MaskError, OptionError
-from maskmend.patcher.outlines import MAX_WORK, outlines, trace
+from maskmend.patcher.errors import OptionError
+from maskmend.patcher.outlines import outlines, traced
 from maskmend.patcher.rle import Rle
 
 MOST_TOLERANCE = 100.0
@@ -71,16 +71,10 @@ def rings(mask: Rle, tolerance: float) -> list[list[Loop]]:
         MaskError: the mask has holes and corners beyond reason.
     """
     tolerance = check_tolerance(tolerance)
-    x0, y0, width, height = mask.bbox
+    x0, y0, width, _ = mask.bbox
     if not width:
         return []
-    framed = np.zeros((height + 2, width + 2), np.uint8)
-    framed[1:-1, 1:-1] = mask.crop(x0, y0, x0 + width, y0 + height)
-    corners, ends, owner = trace(framed)
-    if len(corners) * len(ends) > MAX_WORK:
-        raise MaskError(
-            f"the mask has {len(ends)} outlines and holes; too ragged for polygons, use RLE", field="encoding"
-        )
+    corners, ends, owner = traced(mask)
     loops = [np.asarray(loop, np.float64) for loop in np.split(corners, ends[:-1])]
     parts: dict[int, list[int]] = {n: [n] for n, loop in enumerate(loops) if _area(loop) > 0}
     outline = list(range(len(loops)))

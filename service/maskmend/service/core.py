@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, get_args
 
 import numpy as np
@@ -34,9 +34,12 @@ WARM_UP_SECONDS = 600.0
 """Compiling every kernel on a busy machine without a cache takes longer than any request may."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
-    """A request: encoded image (or array, or where it is still to be fetched), masks, options, and its name in logs."""
+    """A request: encoded image (or array, or where it is still to be fetched), masks, options, and its name in logs.
+
+    `ended` is called in the event loop when the work on it has ended, whoever still reads the answer.
+    """
 
     image: bytes | NDArray[np.uint8]
     masks: Masks
@@ -45,6 +48,13 @@ class Job:
     protocol: str = "http"
     image_url: str | None = None
     traceparent: str | None = None
+    ended: Callable[[], None] = field(default=lambda: None)
+
+    def take(self) -> tuple[bytes | NDArray[np.uint8], Masks]:
+        """Image and masks, which are forgotten here: answers may be read for long after."""
+        taken = self.image, self.masks
+        self.image, self.masks = b"", ()
+        return taken
 
     @property
     def large(self) -> bool:
@@ -97,7 +107,8 @@ class Core:
         """Refine the masks of one image.
 
         Args:
-            job: what to do. When the calling task is cancelled, work on it ends at the next check.
+            job: what to do, once: its image and masks are taken out of it. When the calling task is cancelled, work on it
+                ends at the next check.
             left: seconds that the caller's own deadline leaves.
 
         Raises:
@@ -117,6 +128,11 @@ class Core:
     def stream(self, job: Job, *, left: float | None = None) -> AsyncGenerator[RefinedMask | RefineAnswer, None]:
         """Refine, instance by instance as they are ready; last an answer without instances: size, timings, provenance."""
         return self._run(job, left)
+
+    def allowed(self, job: Job, left: float | None) -> float:
+        """Seconds that a job may take, when the caller's own deadline leaves `left`."""
+        most = WARM_UP_SECONDS if job.protocol == "warm-up" else self._timeout
+        return min(t for t in (most, job.options.timeout_s, left) if t is not None)
 
     async def warm_up(self) -> None:
         """Load every kernel and run every network once, so that the first request is as quick as the next."""
@@ -168,18 +184,17 @@ class Core:
             check_count(job.masks, self.limits)
         options = job.options
         model = self.served.get(options.weights, options.refiner, options.precision)
-        most = WARM_UP_SECONDS if job.protocol == "warm-up" else self._timeout
-        allowed = min(t for t in (most, options.timeout_s, left) if t is not None)
-        ticket = Ticket(began + allowed)
+        ticket = Ticket(began + self.allowed(job, left))
         ticket.check()
         with self.served.lease(model):
-            await self.admission.enter(ticket, large=job.large)
-            async with aclosing(self._working(job, model, ticket, began)) as items:
+            large = job.large
+            await self.admission.enter(ticket, large=large)
+            async with aclosing(self._working(job, model, ticket, began, large)) as items:
                 async for item in items:
                     yield item
 
     async def _working(
-        self, job: Job, model: ServedModel, ticket: Ticket, began: float
+        self, job: Job, model: ServedModel, ticket: Ticket, began: float, large: bool
     ) -> AsyncGenerator[RefinedMask | RefineAnswer, None]:
         """Have a thread do it, in the place that admission gave."""
         started = time.monotonic()
@@ -189,6 +204,10 @@ class Core:
         def emit(item: RefinedMask | RefineAnswer | BaseException) -> None:
             loop.call_soon_threadsafe(ready.put_nowait, item)
 
+        def leave() -> None:
+            self.admission.leave(large=large, began=started)
+            job.ended()
+
         def work() -> None:
             try:
                 # Once more: when the request is given up, its own lease ends before this thread does.
@@ -197,7 +216,7 @@ class Core:
             except BaseException as error:
                 emit(error)
             finally:
-                loop.call_soon_threadsafe(lambda: self.admission.leave(large=job.large, began=started))
+                loop.call_soon_threadsafe(leave)
 
         self._threads.submit(work)
         try:
@@ -225,9 +244,11 @@ class Core:
         times = StageTimes()
         ticket.check()
         with times.measure("decode"):
-            image = read_image(job.image, options.exif_policy, self.limits)
+            source, given = job.take()
+            image = read_image(source, options.exif_policy, self.limits)
             height, width = image.shape[:2]
-            masks = read_masks(job.masks, height, width, self.limits, ticket.check)
+            masks = read_masks(given, height, width, self.limits, ticket.check)
+            del source, given
         # All patches of a group go to the batcher at once: it makes the batches.
         engine = Engine(refiner, options.engine_options(), batch_size=GROUP)
         refined: dict[int, Rle] = {}

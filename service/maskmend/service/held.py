@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from maskmend.service.errors import OverloadedError
 
+SLOWEST = 100_000
+"""Bytes per second that a body must come with, and an answer must be taken with."""
+
 
 class Budget:
     """Bytes that requests may hold together: bodies, messages, what is unpacked of them. For one event loop.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,19 +23,16 @@ from maskmend.service.batcher import Ticket
 from maskmend.service.compressed import unpacked
 from maskmend.service.core import Core, Job
 from maskmend.service.errors import (
-    BadRequestError,
     CancelledError,
-    MethodError,
     NotFoundError,
     UnavailableError,
     error_body,
-    foreseen,
 )
 from maskmend.service.examples import DESCRIPTION, ERRORS, REFINE_BODY, STREAM_ANSWER
 from maskmend.service.fetch import Fetcher
 from maskmend.service.held import Budget, Share
 from maskmend.service.metrics import Metrics
-from maskmend.service.middleware import Gate, error_response
+from maskmend.service.middleware import Gate, as_json, as_ours
 from maskmend.service.requests import read_job
 from maskmend.service.schema import ModelInfo, ModelList, RefineAnswer, RefinedMask
 from maskmend.service.settings import Settings
@@ -47,7 +43,7 @@ PAGE_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _READY_SECONDS = 10.0
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 
 
 def build_app(
@@ -85,8 +81,8 @@ def build_app(
     _add_models(app)
     _add_operations(app)
     _add_page(app)
-    app.add_exception_handler(HTTPException, _as_ours)
-    app.add_exception_handler(MaskmendError, _as_json)
+    app.add_exception_handler(HTTPException, as_ours)
+    app.add_exception_handler(MaskmendError, as_json)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -110,24 +106,6 @@ def _bytes(megabytes: float) -> int:
     return int(megabytes * 1e6)
 
 
-async def _as_json(request: Request, error: Exception) -> Any:
-    request.state.refusal = foreseen(error).code
-    return error_response(error, request.state.request_id)
-
-
-async def _as_ours(request: Request, error: Exception) -> Any:
-    """Starlette's own refusals in our words."""
-    status = getattr(error, "status_code", 500)
-    ours = foreseen(error)
-    if status == 404:
-        ours = NotFoundError("there is nothing at this path; /docs says what there is")
-    elif status == 405:
-        ours = MethodError("this path is there, but not for this method; /docs says which")
-    elif status < 500:
-        ours = BadRequestError("the request cannot be read")
-    return await _as_json(request, ours)
-
-
 async def _job(request: Request) -> Job:
     """The request's job: its body read, unpacked and parsed, its image fetched if need be."""
     body = b"".join([chunk async for chunk in request.stream()])
@@ -148,12 +126,13 @@ async def _parsed(request: Request, body: bytes) -> Job:
     job = await core.read(
         partial(read_job, kind, plain, name, settings.max_parts, allow_urls=state.fetcher is not None)
     )
-    job = replace(job, traceparent=request.headers.get("traceparent"))
+    job.traceparent, job.ended = request.headers.get("traceparent"), share.give_back
     if job.image_url is None:
         return job
     image = await state.fetcher.fetch_aside(job.image_url)
     share.take(len(image))
-    return replace(job, image=image, image_url=None)
+    job.image, job.image_url = image, None
+    return job
 
 
 def _add_refining(app: FastAPI) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher import Rle, as_rle
+from maskmend.patcher.errors import MaskError
 from maskmend.patcher.images import ExifPolicy, load_image
 from maskmend.patcher.mask_images import read_index_mask, read_mask
 from maskmend.service.errors import InvalidRequestError
@@ -113,7 +114,7 @@ def _check_count(count: int, limits: InputLimits, field: str) -> None:
 
 def _sized(mask: Rle, height: int, width: int, field: str) -> Rle:
     if (mask.height, mask.width) != (height, width):
-        raise InvalidRequestError(
+        raise MaskError(
             f"{field} is {mask.width}x{mask.height} px but the image is {width}x{height} px; if the image carries an EXIF "
             "rotation, exif_policy says whether it is applied",
             field=field,

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,20 +17,20 @@ from maskmend.service.auth import Keys, RateLimit
 from maskmend.service.errors import (
     BadRequestError,
     CancelledError,
+    MethodError,
+    NotFoundError,
     StalledError,
     TooLargeError,
     error_body,
     foreseen,
     http_status,
 )
-from maskmend.service.held import Budget, Share
+from maskmend.service.held import SLOWEST, Budget, Share
 from maskmend.service.logs import request_id, request_name
 
 logger = logging.getLogger("maskmend.http")
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
-SLOWEST = 100_000
-"""Bytes per second that a body must come with, once it has begun."""
 GUARDED = "/v1/"
 """Paths below this need a key, where keys are asked for."""
 
@@ -90,8 +90,6 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                # The work is done; a client that is slow to read its answer must not keep others out.
-                share.give_back()
                 known = {key.lower() for key, _ in message["headers"]}
                 more = {**SECURITY_HEADERS, b"x-request-id": name.encode()}
                 if status >= 400 and has_body and not limited.ended:
@@ -192,3 +190,22 @@ def error_response(error: BaseException, name: str) -> JSONResponse:
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_body(error, name).model_dump(), status, headers)
+
+
+async def as_json(request: Request, error: Exception) -> JSONResponse:
+    """Our errors, as the application's handler of them answers."""
+    request.state.refusal = foreseen(error).code
+    return error_response(error, request.state.request_id)
+
+
+async def as_ours(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's own refusals in our words."""
+    status = getattr(error, "status_code", 500)
+    ours = foreseen(error)
+    if status == 404:
+        ours = NotFoundError("there is nothing at this path; /docs says what there is")
+    elif status == 405:
+        ours = MethodError("this path is there, but not for this method; /docs says which")
+    elif status < 500:
+        ours = BadRequestError("the request cannot be read")
+    return await as_json(request, ours)

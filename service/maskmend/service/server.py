@@ -9,15 +9,15 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors import Multiprocess
 
 from maskmend.models import resolve_weights
@@ -30,7 +30,7 @@ from maskmend.service.http import build_app
 from maskmend.service.inputs import InputLimits
 from maskmend.service.logs import set_up
 from maskmend.service.metrics import MULTIPROCESS, Metrics
-from maskmend.service.schema import ErrorBody
+from maskmend.service.protocol import WRITE_TIMEOUT, Connection
 from maskmend.service.served import BatchSettings, Served
 from maskmend.service.settings import HANDED_OVER, Settings, load_settings
 from maskmend.service.tracing import tracer
@@ -38,8 +38,6 @@ from maskmend.service.tracing import tracer
 logger = logging.getLogger("maskmend.server")
 
 _GAUGE_SECONDS = 1.0
-HEAD_SECONDS = 20.0
-"""Longest time that the head of a connection's first request may take."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -75,52 +73,89 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     budget = Budget(int(settings.max_held_mb * 1e6))
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         await core.warm_up()
         rpc = None
         if settings.grpc_port >= 0:
             rpc = _grpc_server(core, keys, rate, budget, settings)
             await rpc.start()
             logger.info("gRPC listens", extra={"host": settings.host, "port": rpc.port})
-        _drain_on_sigterm(app, rpc, settings.drain_delay_s)
+        drain = _Drain(app, rpc, settings)
         watchers = [asyncio.create_task(_watch_weights(core, metrics, settings.reload_s))]
         if settings.workers > 1:
             watchers.append(asyncio.create_task(_share_gauges(metrics)))
         try:
-            yield
+            yield {WRITE_TIMEOUT: settings.read_timeout_s}
         finally:
             for watcher in watchers:
                 watcher.cancel()
             core.admission.draining = True
-            if rpc is not None:
-                await rpc.say_unready()
-                await rpc.stop(settings.drain_s)
-            await core.close(settings.drain_s)
+            drain.begin()
+            await drain.rpc_stopped()
+            await core.close(drain.left)
             logger.info("drained")
 
     return build_app(core, metrics, keys, rate, budget, settings, lifespan)
 
 
-def _drain_on_sigterm(app: FastAPI, rpc: GrpcServer | None, delay: float) -> None:
-    """On SIGTERM be not ready any more, and after a while let the server's own handler end it; on a second one at once."""
-    stop = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or not callable(stop):
-        return
-    loop = asyncio.get_running_loop()
+class _Drain:
+    """The way to the end, with one deadline for all that is under way, whatever protocol it came by.
 
-    def drain(number: int, frame: FrameType | None) -> None:
-        again, app.state.draining = app.state.draining, True
+    On SIGTERM the service is not ready any more; after the delay it takes nothing new, which is when the time for what is
+    under way begins. A second SIGTERM, or SIGINT, spares the delay.
+    """
+
+    def __init__(self, app: FastAPI, rpc: GrpcServer | None, settings: Settings) -> None:
+        self._app, self._rpc = app, rpc
+        self._delay, self._seconds = settings.drain_delay_s, settings.drain_s
+        self._until: float | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before = signal.getsignal(number)
+                if callable(before):
+                    signal.signal(number, partial(self._on_signal, before))
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left for what is under way."""
+        return max(0.0, (self._until or 0.0) - time.monotonic())
+
+    def begin(self) -> None:
+        """Take nothing new. May be called again."""
+        if self._until is not None:
+            return
+        self._app.state.draining = True
+        self._until = time.monotonic() + self._seconds
+        if self._rpc is not None:
+            self._rpc.refuse_new()
+            self._stopping = asyncio.ensure_future(self._stop(self._rpc))
+
+    async def rpc_stopped(self) -> None:
+        """Wait until gRPC has ended; it ends in time."""
+        if self._stopping is not None:
+            await self._stopping
+
+    async def _stop(self, rpc: GrpcServer) -> None:
+        await rpc.say_unready()
+        await rpc.stop(self.left)
+
+    def _on_signal(self, before: Callable[[int, FrameType | None], Any], number: int, frame: FrameType | None) -> None:
+        again, self._app.state.draining = self._app.state.draining, True
+        rpc = self._rpc
         if rpc is not None and not again:
-            loop.call_soon_threadsafe(lambda: asyncio.ensure_future(rpc.say_unready()))
+            self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(rpc.say_unready()))
 
         def end() -> None:
-            if rpc is not None:
-                rpc.refuse_new()
-            stop(number, frame)
+            self.begin()
+            before(number, frame)
 
-        loop.call_soon_threadsafe(loop.call_later, 0.0 if again else delay, end)
-
-    signal.signal(signal.SIGTERM, drain)
+        if number == signal.SIGINT:
+            before(number, frame)
+            self._loop.call_soon_threadsafe(self.begin)
+        else:
+            self._loop.call_soon_threadsafe(self._loop.call_later, 0.0 if again else self._delay, end)
 
 
 def _grpc_server(core: Core, keys: Keys, rate: RateLimit, budget: Budget, settings: Settings) -> GrpcServer:
@@ -137,6 +172,7 @@ def _grpc_server(core: Core, keys: Keys, rate: RateLimit, budget: Budget, settin
         settings.concurrency + settings.queue + 64,
         settings.read_timeout_s,
         tls,
+        share_port=settings.workers > 1,
     )
 
 
@@ -156,37 +192,6 @@ async def _share_gauges(metrics: Metrics) -> None:
         await asyncio.sleep(_GAUGE_SECONDS)
 
 
-class JsonRefusals(H11Protocol):
-    """uvicorn's protocol, which refuses what is not even HTTP in our words, and does not wait for ever for a request."""
-
-    def connection_made(self, transport: Any) -> None:
-        """Start the clock."""
-        super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(HEAD_SECONDS, self.timeout_keep_alive_handler)
-
-    def data_received(self, data: bytes) -> None:
-        """As uvicorn, but the clock of a request's head goes on until the head is whole."""
-        self.conn.receive_data(data)
-        self.handle_events()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer and close."""
-        body = ErrorBody(
-            code="bad_request", message="this is not valid HTTP; see the log of your client", field="", request_id=""
-        )
-        data = body.model_dump_json().encode()
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(data))),
-            ("connection", "close"),
-        ]
-        # An answer may be under way already; then all that is left is to hang up.
-        with suppress(h11.LocalProtocolError):
-            for event in (h11.Response(status_code=400, headers=headers), h11.Data(data), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
-
-
 def serve(settings: Settings) -> int:
     """Run until a signal ends it.
 
@@ -196,7 +201,10 @@ def serve(settings: Settings) -> int:
     Raises:
         MaskmendError: a model or a key file cannot be loaded.
     """
-    listening = _listen(settings)
+    listening = _bound(settings.host, settings.port, "port")
+    listening.listen(2048)
+    listening.set_inheritable(True)
+    held = _grpc_port(settings)
     port = listening.getsockname()[1]
     several = settings.workers > 1
     app = None if several else create_app(settings)
@@ -208,7 +216,7 @@ def serve(settings: Settings) -> int:
     config = uvicorn.Config(
         app or "maskmend.service.server:create_app",
         factory=several,
-        http=JsonRefusals,
+        http=Connection,
         ws="none",
         workers=settings.workers,
         log_config=None,
@@ -234,20 +242,37 @@ def serve(settings: Settings) -> int:
         logger.info("workers share their metrics", extra={"folder": folder})
         os.environ[HANDED_OVER] = settings.model_dump_json()
         Multiprocess(config, [listening]).run()
+    if held is not None:
+        held.close()
     return 0
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bound(host: str, port: int, field: str, *, shared: bool = False) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
-        listening.bind((settings.host, settings.port))
+        bound.bind((host, port))
     except OSError as error:
+        bound.close()
         raise OptionError(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another --port",
-            field="port",
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another --{field.replace('_', '-')}",
+            field=field,
         ) from error
-    listening.listen(2048)
-    listening.set_inheritable(True)
-    return listening
+    return bound
+
+
+def _grpc_port(settings: Settings) -> socket.socket | None:
+    """Make sure that the port of gRPC is free; when processes are to share it, hold it so that nobody else does.
+
+    Raises:
+        OptionError: it is taken.
+    """
+    if settings.grpc_port <= 0:
+        return None
+    _bound(settings.host, settings.grpc_port, "grpc_port").close()
+    if settings.workers == 1:
+        return None
+    return _bound(settings.host, settings.grpc_port, "grpc_port", shared=True)

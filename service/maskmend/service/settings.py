@@ -89,7 +89,8 @@ def load_settings(
     """Settings from everywhere; an earlier place wins over a later one: flags, environment, file, defaults.
 
     Raises:
-        OptionError: an unknown key, a value out of range, a file that cannot be read, a certificate without its key.
+        OptionError: an unknown key, a value out of range, a file that cannot be read, a certificate without its key, several
+            workers without a port of gRPC to share.
     """
     environ = os.environ if environ is None else environ
     if HANDED_OVER in environ:
@@ -112,6 +113,11 @@ def load_settings(
         raise OptionError(f"setting {key[:80]}: {first['msg']}", field=key[:80]) from None
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise OptionError("setting tls_cert needs tls_key, and the other way round", field="tls_cert")
+    if settings.workers > 1 and settings.grpc_port == 0:
+        raise OptionError(
+            "setting grpc_port is 0, but several workers share one port; give a fixed one, or -1 for none",
+            field="grpc_port",
+        )
     for key in ("tls_cert", "tls_key", "api_keys_file"):
         path = getattr(settings, key)
         if path is not None and not path.is_file():
