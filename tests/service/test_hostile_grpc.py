@@ -182,7 +182,8 @@ def test_calls_that_only_wait_leave_room_for_those_that_work(server: Running, st
                 codes.append("SERVING")
             except grpc.RpcError as error:
                 codes.append(error.code().name)
-        assert set(codes) == {"SERVING", "RESOURCE_EXHAUSTED"}
+        # More than a connection may have open at all are turned away by the transport, until the client knows how many.
+        assert {"SERVING", "RESOURCE_EXHAUSTED"} <= set(codes) <= {"SERVING", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
         assert codes.count("SERVING") < 66
         # While they are all open:
         assert len(stub.Refine(valid(), timeout=60).instances) == 2

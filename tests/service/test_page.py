@@ -551,7 +551,7 @@ def test_an_error_is_shown_with_its_code_and_field(seen: Any) -> None:
     seen.page.wait_for_selector("#error:not([hidden])")
     shown = seen.text("#error")
     assert "masks[0] is 30x20 px but the image is 640x511 px" in shown
-    assert "invalid_request" in shown
+    assert "invalid_mask" in shown
     assert seen.page.locator("#error dt", has_text="field").locator("+ dd").text_content() == "masks[0]"
     assert seen.page.is_hidden("#results")
     seen.keep("error")

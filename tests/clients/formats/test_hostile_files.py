@@ -413,11 +413,11 @@ def test_a_refused_mask_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_mask_too_ragged_for_polygons_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from maskmend.patcher import simplify
+    from maskmend.patcher import outlines
 
     source = written(tmp_path, "yolo")
     opened = open_masks(source, tmp_path / "photos")
-    monkeypatch.setattr(simplify, "MAX_WORK", 3)
+    monkeypatch.setattr(outlines, "MAX_WORK", 3)
     with pytest.raises(MaskError, match="ragged"):
         opened.replace(0, Rle.from_crop(np.ones((5, 3), bool), 12, 16, 8, 2))
     opened.save(tmp_path / "out")

@@ -208,7 +208,9 @@ def test_a_server_that_is_stopped(tmp_path: Path, scheme: str, twin: str) -> Non
 
 def test_a_program_can_end_while_a_server_stalls(good: bytes) -> None:
     code = """
-import sys, numpy as np
+import signal, sys, numpy as np
+# Some that run tests have their children pass over it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from maskmend.clients import Client
 client = Client(sys.argv[1], timeout=60)
 for _ in client.refine_many([(np.zeros((32, 32, 3), np.uint8), np.eye(32, dtype=bool))] * 9):
