@@ -29,8 +29,9 @@ proto: $(VENV)/.dev
 	cd service && $(abspath $(BIN))/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
 		maskmend/service/proto/maskmend.proto
 
-# Hashes of everything but torch, whose CPU build constraints.txt names, and of the bench extra, which needs a compiler.
-EXTRAS := cpu onnx evaluate serve grpc tracing train docs dev
+# Hashes of everything but torch, whose CPU build constraints.txt names, the bench extra, which needs a compiler, and the docs
+# extra, which no image needs and of which not every package comes as a wheel.
+EXTRAS := cpu onnx evaluate serve grpc tracing train dev
 lock: $(VENV)/.dev
 	$(PIP) pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \
