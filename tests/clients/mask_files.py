@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from maskmend.clients.formats import mask_format, open_masks
 from maskmend.clients.formats.base import Instance, MaskFile, Policies
@@ -26,6 +27,21 @@ def eroded(mask: Rle) -> Rle:
 def dilated(mask: Rle) -> Rle:
     """A pixel more all round."""
     return Rle.from_dense(cv2.dilate(mask.to_dense().view(np.uint8), CROSS))
+
+
+def grown(mask: Rle) -> Rle:
+    """A mask that is larger at one side, and has a second part."""
+    dense = mask.to_dense()
+    dense[2:-2, 2:-2] |= np.roll(dense, 2, 0)[2:-2, 2:-2]
+    dense[10:14, 10:14] = True
+    return Rle.from_dense(dense)
+
+
+def farthest(one: np.ndarray, other: np.ndarray) -> float:
+    """Farthest, in px, that a pixel of only one of two masks lies from the edge of the first."""
+    differing = one != other
+    inside, outside = ndimage.distance_transform_edt(one), ndimage.distance_transform_edt(~one)
+    return float((inside + outside)[differing].max(initial=0))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import importlib.util
 import io
 import json
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from page_scripts import node_runner
 from PIL import Image
 
 from maskmend.patcher import Rle
@@ -69,24 +69,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if program is None:
         pytest.skip("node is not installed")
     folder = tmp_path_factory.mktemp("web")
-    for module in WEB.glob("*.js"):
-        shutil.copy(module, folder)
-    (folder / "package.json").write_text('{"type": "module"}')
-
-    def run(script: str, given: Any) -> Any:
-        head = (
-            'import { readFileSync } from "node:fs";\n'
-            'const input = JSON.parse(readFileSync(0, "utf8"));\n'
-            "const print = (value) => console.log(JSON.stringify(value));\n"
-        )
-        (folder / "run.js").write_text(head + script)
-        done = subprocess.run(
-            [program, "run.js"], cwd=folder, input=json.dumps(given), capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout)
-
-    return run
+    return node_runner(program, WEB, folder)
 
 
 def random_masks(count: int) -> list[Rle]:

@@ -13,15 +13,13 @@ import httpx
 
 from maskmend.clients import http_wire
 from maskmend.clients.calls import Call
+from maskmend.clients.errors import broken_off, late
 from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.clients.transports import (
-    broken_off,
-    check_size,
     grpc_credentials,
     grpc_modules,
     http_settings,
     http_timeout,
-    late,
     stub,
     translated,
 )
@@ -71,22 +69,16 @@ class AsyncHttpTransport:
             request = self._client.build_request("POST", self._url + path, **form, timeout=http_timeout(left))
             answer = await _in_time(self._client.send(request, stream=True), until)
             try:
-                size, refused, chunks = 0, [], answer.aiter_bytes()
+                body, chunks = http_wire.Body(answer.status_code, answer.headers), answer.aiter_bytes()
                 while True:
                     # Not over the whole loop: what the caller does between two chunks is its own time.
                     chunk = await _in_time(anext(chunks, None), until)
                     if chunk is None:
                         break
-                    size += len(chunk)
-                    check_size(size)
-                    if answer.status_code == 200:
-                        yield chunk
-                    else:
-                        refused.append(chunk)
+                    yield body.take(chunk)
             finally:
                 await answer.aclose()
-        if answer.status_code != 200:
-            raise http_wire.refusal(answer.status_code, answer.headers, b"".join(refused))
+        body.end()
 
     async def close(self) -> None:
         """See `AsyncTransport`."""

@@ -90,5 +90,6 @@ class ServerBackend:
     def open(self, photograph: Path, exif_policy: ExifPolicy) -> tuple[Any, int, int]:
         """See `Backend`: the file as it is; only its header is read here."""
         with self.stages.measure("decode"):
-            height, width = image_size(photograph, exif_policy=exif_policy)
-            return read_image_file(photograph), height, width
+            data = read_image_file(photograph)
+            height, width = image_size(data, exif_policy=exif_policy)
+            return data, height, width

@@ -17,6 +17,7 @@ from maskmend.clients.formats.categories import check_text
 from maskmend.clients.formats.paint import separated
 from maskmend.clients.formats.panoptic import PanopticMasks
 from maskmend.clients.inside import printable
+from maskmend.clients.json_files import write_lines
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import JobError, MaskError, MaskmendError, OptionError
 from maskmend.patcher.image_size import image_size
@@ -93,7 +94,8 @@ def run_conversion(
     summary = ConversionSummary(instances=len(opened.instances))
     pictures = _pictures(opened, images, kind, policies, summary, progress)
     _write(kind, target, pictures, policies)
-    _write_errors(errors, summary)
+    summary.errors.sort(key=lambda error: int(error["index"]))
+    write_lines(errors, summary.errors)
     return summary
 
 
@@ -175,14 +177,6 @@ def _without_empty(opened: MaskFile, picture: Picture, places: list[int], summar
 def _failure(opened: MaskFile, number: int, error: MaskmendError) -> dict[str, Any]:
     image = printable(opened.instances[number].image)
     return {"index": number, "image": image, "code": error.code, "message": printable(str(error)[:1000])}
-
-
-def _write_errors(path: Path, summary: ConversionSummary) -> None:
-    if not summary.errors:
-        path.unlink(missing_ok=True)
-        return
-    summary.errors.sort(key=lambda error: int(error["index"]))
-    path.write_bytes(b"".join(orjson.dumps(error) + b"\n" for error in summary.errors))
 
 
 def _check_errors(path: Path) -> None:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Final
 
 from maskmend.patcher.errors import MaskmendError
-from maskmend.service.errors import ServiceError
+from maskmend.service.errors import DeadlineError, ServiceError
 
 _WORTH_ANOTHER_TRY: Final = {
     "connection_failed",
@@ -38,6 +38,16 @@ class UnexpectedAnswerError(MaskmendError):
     def __init__(self, message: str, *, field: str = "", passing: bool = True, retry_after: int | None = None) -> None:
         super().__init__(message, field=field)
         self.passing, self.retry_after = passing, retry_after
+
+
+def late() -> DeadlineError:
+    """What a caller is told whose time is up."""
+    return DeadlineError("the server did not answer in time; allow more, or send fewer masks")
+
+
+def broken_off() -> UnexpectedAnswerError:
+    """A stream that ended before its last word."""
+    return UnexpectedAnswerError("the server's answer broke off")
 
 
 def is_passing(error: MaskmendError) -> bool:

@@ -7,10 +7,9 @@ from typing import Any
 import grpc
 
 from maskmend.clients.calls import LARGEST_ANSWER, Call
-from maskmend.clients.errors import ConnectionFailedError, UnexpectedAnswerError, mirrored
+from maskmend.clients.errors import ConnectionFailedError, UnexpectedAnswerError, late, mirrored
 from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.patcher.errors import MaskmendError
-from maskmend.service.errors import DeadlineError
 from maskmend.service.proto import maskmend_pb2 as pb
 
 CHANNEL = [
@@ -127,7 +126,7 @@ def refusal(error: grpc.RpcError) -> MaskmendError:
             retry_after=int(wait) if wait.isdecimal() else None,
         )
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineError("the server did not answer in time; allow more, or send fewer masks")
+        return late()
     if status is grpc.StatusCode.UNAVAILABLE:
         return ConnectionFailedError(f"the server cannot be reached, or the connection broke: {text[:200]}")
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" not in text:

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from maskmend.clients.calls import Call
-from maskmend.clients.errors import UnexpectedAnswerError, mirrored
+from maskmend.clients.calls import LARGEST_ANSWER, Call
+from maskmend.clients.errors import UnexpectedAnswerError, broken_off, mirrored
 from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.patcher.errors import MaskmendError
 from maskmend.service.schema import ErrorBody, RefineAnswer, RefinedMask
@@ -117,6 +117,42 @@ def _seconds(text: str | None) -> int | None:
         return None
 
 
+class Body:
+    """The body of an answer, as it comes: within the size that it may have, and kept aside where it is a refusal.
+
+    Args:
+        status: of the answer.
+        headers: of the answer.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        self._status, self._headers = status, headers
+        self._size, self._refused = 0, bytearray()
+
+    def take(self, chunk: bytes) -> bytes:
+        """What of a chunk is the answer that was asked for: all of it, or nothing.
+
+        Raises:
+            UnexpectedAnswerError: the body grows beyond what any answer is.
+        """
+        self._size += len(chunk)
+        if self._size > LARGEST_ANSWER:
+            raise UnexpectedAnswerError(f"the server's answer is larger than {LARGEST_ANSWER} bytes", passing=False)
+        if self._status == 200:
+            return chunk
+        self._refused += chunk
+        return b""
+
+    def end(self) -> None:
+        """It is whole.
+
+        Raises:
+            MaskmendError: what it refuses; see `refusal`.
+        """
+        if self._status != 200:
+            raise refusal(self._status, self._headers, bytes(self._refused))
+
+
 class Lines:
     """Puts the chunks of a stream together to lines."""
 
@@ -145,4 +181,4 @@ class Lines:
             UnexpectedAnswerError: without its last line.
         """
         if not self._done:
-            raise UnexpectedAnswerError("the server's answer broke off")
+            raise broken_off()

@@ -13,10 +13,11 @@ from typing import Any
 
 from maskmend.clients.backends import Backend
 from maskmend.clients.formats import open_masks
-from maskmend.clients.formats.base import MaskFile, Policies, fitted
+from maskmend.clients.formats.base import Instance, MaskFile, Policies, fitted
 from maskmend.clients.inside import printable
-from maskmend.clients.job_summary import JobSummary, Record, write_errors
+from maskmend.clients.job_summary import JobSummary, Record
 from maskmend.clients.journal import Journal
+from maskmend.clients.json_files import write_lines
 from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import JobError, MaskmendError
@@ -95,7 +96,7 @@ def run_job(
         "annotations": None if annotations is None else _digest(annotations, [annotations]),
         **backend.provenance,
     }
-    summary = JobSummary(records=len(masks.instances), masks=masks)
+    summary = JobSummary(masks, records=len(masks.instances))
     with Journal(_beside(output, ".partial.jsonl"), fingerprint, resume=resume) as journal:
         done = 0
         for work in _refined(masks, backend, policies, journal):
@@ -106,7 +107,8 @@ def run_job(
             if progress is not None:
                 progress(done, summary.records)
         masks.save(output)
-        write_errors(_beside(output, ".errors.jsonl"), summary)
+        summary.errors.sort(key=lambda error: int(error["index"]))
+        write_lines(_beside(output, ".errors.jsonl"), summary.errors)
     journal.remove()
     return summary
 
@@ -236,24 +238,28 @@ def _success(number: int, coarse: Rle, instance: RefinedInstance) -> Record:
 
 
 def _failure(masks: MaskFile, number: int, error: MaskmendError) -> Record:
-    fields = masks.instances[number].fields
+    instance = masks.instances[number]
     return {
         "index": number,
         "error": {
             "index": number,
-            "id": fields.get("id"),
-            "image_id": fields.get("image_id", printable(masks.instances[number].image)),
+            "id": instance.fields.get("id"),
+            "image_id": _image_id(instance),
             "code": error.code,
             "message": str(error)[:1000],
         },
     }
 
 
+def _image_id(instance: Instance) -> Any:
+    """The image of an instance as COCO numbers it, or the name that its format has."""
+    return instance.fields.get("image_id", printable(instance.image))
+
+
 def _take(masks: MaskFile, entries: list[Record], summary: JobSummary) -> None:
     """Put one image's refined masks into the file, and count them."""
     for entry in entries:
         number = entry["index"]
-        instance = masks.instances[number]
         if "error" in entry:
             summary.errors.append(entry["error"])
         elif "crowd" in entry:
@@ -270,7 +276,7 @@ def _take(masks: MaskFile, entries: list[Record], summary: JobSummary) -> None:
             summary.changed += "refined" in entry
             summary.abstained += entry["abstained"] is not None
             kept = {key: value for key, value in entry.items() if key != "refined"}
-            summary.instances.append({**kept, "image_id": instance.fields.get("image_id", printable(instance.image))})
+            summary.instances.append({**kept, "image_id": _image_id(masks.instances[number])})
 
 
 def _beside(output: Path, suffix: str) -> Path:

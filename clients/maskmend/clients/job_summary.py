@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import orjson
 
 from maskmend.clients.formats.base import MaskFile
 
@@ -18,17 +15,18 @@ class JobSummary:
     """What became of the records.
 
     Attributes:
+        masks: the mask file, with refined masks in it.
         records: in the file.
         refined: went through the refiner, whether or not a pixel changed.
         changed: of these, how many came out different.
         abstained: of these, how many the guard kept as they were.
         crowds: crowd regions and whatever else is not to be refined, passed through untouched.
-        errors: one entry per record that could not be refined: index, id, image_id, code, message.
+        errors: one entry per record that could not be refined, in order: index, id, image_id, code, message.
         instances: per refined record: index, image_id, changed_pixels, confidence, score, undone, abstained,
             max_displacement_px, and where it changed `coarse`, the mask as it came, as COCO RLE.
-        masks: the mask file, with refined masks in it.
     """
 
+    masks: MaskFile
     records: int = 0
     refined: int = 0
     changed: int = 0
@@ -36,13 +34,3 @@ class JobSummary:
     crowds: int = 0
     errors: list[Record] = field(default_factory=list)
     instances: list[Record] = field(default_factory=list)
-    masks: MaskFile | None = None
-
-
-def write_errors(path: Path, summary: JobSummary) -> None:
-    """One line of JSON for each error, in the order of the records; no file where there is none."""
-    if not summary.errors:
-        path.unlink(missing_ok=True)
-        return
-    lines = [orjson.dumps(error) for error in sorted(summary.errors, key=lambda error: int(error["index"]))]
-    path.write_bytes(b"\n".join(lines) + b"\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,7 +73,7 @@ def parse_text(text: str) -> Any:
 
 
 def write_json(path: Path, document: Any, *, indent: bool = False) -> None:
-    """Write JSON beside `path` and move it into place, so that a reader never sees half a file.
+    """Write JSON; see `write_whole`.
 
     Raises:
         JobError: the folder cannot be written, or the disk is full.
@@ -83,6 +84,23 @@ def write_json(path: Path, document: Any, *, indent: bool = False) -> None:
         # Numbers beyond 64 bits, and halves of surrogate pairs, which escaped may stand in JSON.
         separators = (",", ": " if indent else ":")
         data = json.dumps(document, indent=2 if indent else None, separators=separators, allow_nan=False).encode()
+    write_whole(path, data)
+
+
+def write_lines(path: Path, records: Sequence[Any]) -> None:
+    """One line of JSON for each record; no file where there is none."""
+    if records:
+        path.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in records))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file beside `path` and move it into place, so that a reader never sees half a file.
+
+    Raises:
+        JobError: the folder cannot be written, or the disk is full.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_bytes(data)

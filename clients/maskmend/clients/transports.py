@@ -12,12 +12,11 @@ from typing import Any, Protocol
 import httpx
 
 from maskmend.clients import http_wire
-from maskmend.clients.calls import LARGEST_ANSWER, Call
+from maskmend.clients.calls import Call
 from maskmend.clients.deadline import bound, deadline
-from maskmend.clients.errors import ConnectionFailedError, UnexpectedAnswerError
+from maskmend.clients.errors import ConnectionFailedError, UnexpectedAnswerError, broken_off, late
 from maskmend.clients.results import RefinedInstance, RefineResult
 from maskmend.patcher.errors import MaskmendError, OptionError
-from maskmend.service.errors import DeadlineError
 
 CONNECT_SECONDS = 10.0
 
@@ -71,23 +70,17 @@ class HttpTransport:
             with deadline(until - time.monotonic()):
                 answer = self._client.send(request, stream=True)
             try:
-                size, refused, chunks = 0, [], answer.iter_bytes()
+                body, chunks = http_wire.Body(answer.status_code, answer.headers), answer.iter_bytes()
                 while True:
                     # Not over the whole loop: what the caller does between two chunks is its own time.
                     with deadline(until - time.monotonic()):
                         chunk = next(chunks, None)
                     if chunk is None:
                         break
-                    size += len(chunk)
-                    check_size(size)
-                    if answer.status_code == 200:
-                        yield chunk
-                    else:
-                        refused.append(chunk)
+                    yield body.take(chunk)
             finally:
                 answer.close()
-        if answer.status_code != 200:
-            raise http_wire.refusal(answer.status_code, answer.headers, b"".join(refused))
+        body.end()
 
     def close(self) -> None:
         """See `Transport`."""
@@ -175,21 +168,6 @@ def http_timeout(left: float) -> httpx.Timeout:
     return httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
 
 
-def check_size(size: int) -> None:
-    """Give up on an answer that grows without end.
-
-    Raises:
-        UnexpectedAnswerError: it is too large.
-    """
-    if size > LARGEST_ANSWER:
-        raise UnexpectedAnswerError(f"the server's answer is larger than {LARGEST_ANSWER} bytes", passing=False)
-
-
-def late() -> DeadlineError:
-    """What a caller is told whose time is up."""
-    return DeadlineError("the server did not answer in time; allow more, or send fewer masks")
-
-
 @contextmanager
 def translated() -> Iterator[None]:
     """Errors of httpx as ours."""
@@ -252,8 +230,3 @@ def stub(channel: Any) -> Any:
     from maskmend.service.proto.maskmend_pb2_grpc import RefineServiceStub
 
     return RefineServiceStub(channel)  # type: ignore[no-untyped-call]
-
-
-def broken_off() -> UnexpectedAnswerError:
-    """A stream that ended before its last word."""
-    return UnexpectedAnswerError("the server's answer broke off")

@@ -12,15 +12,20 @@ _ORIENTATION = 0x0112
 _TURNED = range(5, 9)
 
 
-def image_size(path: Path, *, exif_policy: ExifPolicy = "apply", field: str = "image") -> tuple[int, int]:
+def image_size(source: Path | bytes, *, exif_policy: ExifPolicy = "apply", field: str = "image") -> tuple[int, int]:
     """Height and width in px, after the EXIF policy.
 
     A JPEG is not decoded. Other formats are only where they carry an orientation, or may.
 
+    Args:
+        source: path, or encoded bytes.
+        exif_policy: see `load_image`.
+        field: what to call the image in error messages.
+
     Raises:
         ImageError: see `load_image`.
     """
-    data = read_image_file(path, field)
+    data = source if isinstance(source, bytes) else read_image_file(source, field)
     header = read_header(data, field)
     check_image_size(header.height, header.width, MAX_PIXELS, field)
     if exif_policy == "ignore" or header.height == header.width:

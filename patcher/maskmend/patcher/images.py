@@ -76,10 +76,10 @@ def read_image_file(path: Path, field: str = "image") -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise ImageError(f"{field} {path.name} has {size} bytes; at most {MAX_BYTES} are read", field=field)
+            raise ImageError(f"{field} {path.name[:100]} has {size} bytes; at most {MAX_BYTES} are read", field=field)
         return path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{field} {path.name} cannot be read: {error.strerror}", field=field) from error
+        raise ImageError(f"{field} {path.name[:100]} cannot be read: {error.strerror}", field=field) from error
 
 
 def _from_array(array: NDArray[Any], max_pixels: int, field: str) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mask_files import grown
 
 from maskmend.clients.formats.base import Instance, Peek, Picture, Policies
 from maskmend.clients.formats.label_studio import LabelStudioMasks, image_reference
@@ -22,13 +23,6 @@ SAMPLES = HERE.parents[2] / "samples"
 
 def opened(path: Path = EXPORT, **policies: Any) -> LabelStudioMasks:
     return LabelStudioMasks.open(path, SAMPLES / "images", Policies(**policies))
-
-
-def grown(mask: Rle) -> Rle:
-    dense = mask.to_dense()
-    dense[2:-2, 2:-2] |= np.roll(dense, 2, 0)[2:-2, 2:-2]
-    dense[10:14, 10:14] = True
-    return Rle.from_dense(dense)
 
 
 def test_a_real_export_is_recognised_and_read() -> None:

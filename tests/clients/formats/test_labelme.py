@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import ndimage
+from mask_files import farthest, grown
 
 from maskmend.clients.formats import open_masks
 from maskmend.clients.formats.base import Instance, Peek, Picture, Policies
@@ -27,20 +27,6 @@ SAMPLES = HERE.parents[2] / "samples"
 
 def opened(path: Path = FOLDER, **policies: Any) -> LabelmeMasks:
     return LabelmeMasks.open(path, PHOTOS, Policies(**policies))
-
-
-def grown(mask: Rle) -> Rle:
-    dense = mask.to_dense()
-    dense[2:-2, 2:-2] |= np.roll(dense, 2, 0)[2:-2, 2:-2]
-    dense[10:14, 10:14] = True
-    return Rle.from_dense(dense)
-
-
-def farthest(one: np.ndarray, other: np.ndarray) -> float:
-    """Farthest, in px, that a pixel of only one of two masks lies from the edge of the first."""
-    differing = one != other
-    inside, outside = ndimage.distance_transform_edt(one), ndimage.distance_transform_edt(~one)
-    return float((inside + outside)[differing].max(initial=0))
 
 
 def refinable(masks: LabelmeMasks) -> list[int]:

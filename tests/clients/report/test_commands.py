@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from maskmend.clients.cli.pages import write_job_report
+from maskmend.clients.formats import open_masks
 from maskmend.clients.job import JobSummary
 from maskmend.patcher import Rle, as_rle
 
@@ -129,8 +130,10 @@ def test_the_page_is_opened_where_asked(job: Any, after: Path, tmp_path: Path, m
 # ---- the report of a job
 
 
-def summary_of(job: Any, refined: list[dict[str, Any]]) -> JobSummary:
-    summary = JobSummary(records=len(refined), refined=len(refined))
+def summary_of(job: Any, after: Path) -> JobSummary:
+    refined = json.loads(after.read_text())
+    masks = open_masks(after, job.images, annotations=job.truth)
+    summary = JobSummary(masks, records=len(refined), refined=len(refined))
     for number, (old, new) in enumerate(zip(job.records, refined, strict=True)):
         entry = {"index": number, "image_id": old["image_id"], "confidence": 0.1 * number, "score": 0.9, "undone": {}}
         changed = old["segmentation"] != new["segmentation"]
@@ -144,10 +147,16 @@ def summary_of(job: Any, refined: list[dict[str, Any]]) -> JobSummary:
 
 def test_a_job_is_reported_as_its_summary_says(read: Read, job: Any, after: Path, tmp_path: Path) -> None:
     refined = json.loads(after.read_text())
-    summary = summary_of(job, refined)
+    summary = summary_of(job, after)
     summary.errors.append({"index": 8, "id": None, "image_id": 9, "code": "invalid_mask", "message": "a message"})
     path = write_job_report(
-        tmp_path / "r", after, job.images, job.truth, summary, {"weights": "bpr-small", "caution": 0.5}, "apply", 100
+        tmp_path / "r",
+        after,
+        summary,
+        {"weights": "bpr-small", "caution": 0.5},
+        "apply",
+        100,
+        annotations=job.truth,
     )
     page = read(path)
     assert page.report["outcomes"] == [["changed", 4], ["unchanged", 0], ["kept so", 4]]
@@ -167,9 +176,9 @@ def test_a_job_is_reported_as_its_summary_says(read: Read, job: Any, after: Path
 
 def test_a_job_can_be_held_against_ground_truth(read: Read, job: Any, after: Path, tmp_path: Path) -> None:
     pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed; totals need it")
-    summary = summary_of(job, json.loads(after.read_text()))
+    summary = summary_of(job, after)
     path = write_job_report(
-        tmp_path / "r", after, job.images, job.truth, summary, {}, "apply", 100, coarse=job.coarse, truth=job.truth
+        tmp_path / "r", after, summary, {}, "apply", 100, annotations=job.truth, coarse=job.coarse, truth=job.truth
     )
     page = read(path)
     assert page.report["gains"]["improved"] == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from page_scripts import node_runner
 
 from maskmend.clients.report.page import script_text
 from maskmend.patcher import Rle
@@ -33,24 +33,7 @@ def program() -> str:
 def node(program: str, tmp_path_factory: pytest.TempPathFactory) -> Node:
     """Runs a script against the page's modules: takes what `input` holds, gives what `print` is called with."""
     folder = tmp_path_factory.mktemp("modules")
-    for module in STATIC.glob("*.js"):
-        shutil.copy(module, folder)
-    (folder / "package.json").write_text('{"type": "module"}')
-
-    def run(script: str, given: Any) -> Any:
-        head = (
-            'import { readFileSync } from "node:fs";\n'
-            'const input = JSON.parse(readFileSync(0, "utf8"));\n'
-            "const print = (value) => console.log(JSON.stringify(value));\n"
-        )
-        (folder / "run.js").write_text(head + script)
-        done = subprocess.run(
-            [program, "run.js"], cwd=folder, input=json.dumps(given), capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout)
-
-    return run
+    return node_runner(program, STATIC, folder)
 
 
 def random_masks(count: int) -> list[Rle]:

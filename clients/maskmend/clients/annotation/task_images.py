@@ -7,7 +7,7 @@ from pathlib import Path
 from maskmend.clients.annotation.host_files import HostFiles
 from maskmend.clients.formats.locate import find_photograph, reference_names
 from maskmend.patcher.errors import ImageError
-from maskmend.patcher.images import MAX_BYTES
+from maskmend.patcher.images import read_image_file
 from maskmend.service.errors import ForbiddenError
 
 
@@ -36,11 +36,8 @@ class TaskImages:
             raise ImageError("the task's data names no image", field="data")
         if self._folder is not None:
             try:
-                path = find_photograph(self._folder, reference_names(reference), "data")
-                if path.stat().st_size > MAX_BYTES:
-                    raise ImageError(f"the image is larger than {MAX_BYTES} bytes", field="data")
-                return path.read_bytes()
-            except (ImageError, OSError):
+                return read_image_file(find_photograph(self._folder, reference_names(reference), "data"), "data")
+            except ImageError:
                 if self._host is None:
                     raise ImageError("the task's image is not in the images folder", field="data") from None
         if self._host is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from maskmend.clients.cli import KEPT, one_of
-from maskmend.clients.cli.progress import JobProgress, console
+from maskmend.clients.cli.progress import JobProgress, console, say_errors
 from maskmend.clients.format_names import FORMATS
 
 if TYPE_CHECKING:
@@ -98,9 +98,4 @@ def _say(summary: ConversionSummary, seconds: float, output: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    if summary.errors:
-        console.print(
-            f"{len(summary.errors)} instances left out because of an error; see {output}.errors.jsonl",
-            highlight=False,
-            soft_wrap=True,
-        )
+    say_errors(len(summary.errors), "instances left out", output)

@@ -24,15 +24,12 @@ _RESIZED = Policies(size_mismatch="resize")
 def write_job_report(
     folder: Path,
     output: Path,
-    images: Path,
-    annotations: Path | None,
     summary: JobSummary,
     provenance: dict[str, str | int | float],
-    exif_policy: str,
+    exif_policy: ExifPolicy,
     count: int,
     *,
-    masks: MaskFile | None = None,
-    format: str = "auto",
+    annotations: Path | None = None,
     coarse: Path | None = None,
     truth: Path | None = None,
     side: int = SIDE,
@@ -42,14 +39,11 @@ def write_job_report(
     Args:
         folder: of the page; made where it does not exist.
         output: the refined file.
-        images: folder of the photographs.
-        annotations: COCO file whose `images` name the photographs of a COCO result list.
         summary: of the job.
         provenance: what refined the masks.
         exif_policy: `apply` or `ignore`.
         count: instances shown, at most.
-        masks: the refined file, where it is open already; that of the summary when not given.
-        format: of the refined file.
+        annotations: COCO file whose `categories` name those of a COCO result list.
         coarse: the file that was refined; with `truth`, average precision is worked out for both.
         truth: COCO instances file of the ground truth.
         side: longest side of a photograph's crop in px.
@@ -60,9 +54,7 @@ def write_job_report(
     Raises:
         JobError: a file cannot be used, or the page cannot be written.
     """
-    refined = masks or summary.masks
-    if refined is None:
-        refined = open_source(output, images, format=format, annotations=annotations, exif=exif_policy).masks
+    refined = summary.masks
     true, note = None, ""
     totals: list[list[str]] = []
     if truth is not None:
@@ -73,15 +65,12 @@ def write_job_report(
         title=f"maskmend: {output.name}",
         counts=_counts(summary),
         facts=[(key.replace("_", " "), str(value)) for key, value in provenance.items()],
-        errors=sorted(summary.errors, key=lambda error: int(error["index"])),
+        errors=summary.errors,
         totals=totals,
         note=note,
         labels=category_names(annotations, truth),
     )
-    policy: ExifPolicy = "ignore" if exif_policy == "ignore" else "apply"
-    return write_report(
-        folder, _groups(refined, summary), about, truth=true, limit=count, side=side, exif_policy=policy
-    )
+    return write_report(folder, _groups(summary), about, truth=true, limit=count, side=side, exif_policy=exif_policy)
 
 
 def _counts(summary: JobSummary) -> list[tuple[str, int, str]]:
@@ -100,7 +89,8 @@ def _counts(summary: JobSummary) -> list[tuple[str, int, str]]:
     ]
 
 
-def _groups(refined: MaskFile, summary: JobSummary) -> Iterator[list[Item]]:
+def _groups(summary: JobSummary) -> Iterator[list[Item]]:
+    refined = summary.masks
     by_number = {int(instance["index"]): instance for instance in summary.instances}
     for _, numbers in refined.by_image():
         group = [_item(refined, by_number[number]) for number in numbers if number in by_number]

@@ -70,12 +70,13 @@ def say(summary: JobSummary, seconds: float, output: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    if summary.errors:
-        console.print(
-            f"{len(summary.errors)} records kept unchanged because of an error; see {output}.errors.jsonl",
-            highlight=False,
-            soft_wrap=True,
-        )
+    say_errors(len(summary.errors), "records kept unchanged", output)
+
+
+def say_errors(count: int, what: str, output: Path) -> None:
+    """One line on what failed, if anything did, and where to read why."""
+    if count:
+        console.print(f"{count} {what} because of an error; see {output}.errors.jsonl", highlight=False, soft_wrap=True)
 
 
 def say_profile(stages: StageTimes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from maskmend.patcher.errors import MaskmendError, OptionError
 
 if TYPE_CHECKING:
     from maskmend.clients.backends import Backend
-    from maskmend.clients.job import JobSummary
 
 _LOCAL_ONLY = ("runtime", "precision", "batch_size", "threads")
 _SERVER_ONLY = ("api_key", "timeout", "concurrency", "ca_file")
@@ -180,7 +179,12 @@ def refine(
     if profile:
         say_profile(backend.stages)
     if report is not None:
-        _write_report(report, output, images, annotations, summary, backend.provenance, exif_policy, results, truth)
+        from maskmend.clients.cli.pages import write_job_report
+        from maskmend.clients.report.items import LIMIT
+
+        known: dict[str, Any] = {"annotations": annotations, "coarse": results, "truth": truth}
+        exif = policies["exif_policy"]
+        _write_report(lambda: write_job_report(report, output, summary, backend.provenance, exif, LIMIT, **known))
     if summary.errors:
         raise typer.Exit(KEPT)
 
@@ -201,39 +205,13 @@ def _check_report(report: Path | None, truth: Path | None) -> None:
         raise OptionError(f"--gt {truth} is a result list; give a COCO instances file", field="gt")
 
 
-def _write_report(
-    folder: Path,
-    output: Path,
-    images: Path,
-    annotations: Path | None,
-    summary: JobSummary,
-    provenance: dict[str, str | int | float],
-    exif_policy: str,
-    results: Path,
-    truth: Path | None,
-) -> None:
+def _write_report(write: Callable[[], Path]) -> None:
     """Write the report; if that fails, say so, for the job itself is done."""
-    from maskmend.clients.cli.pages import write_job_report
-    from maskmend.clients.report.items import LIMIT
-
     try:
-        page = write_job_report(
-            folder,
-            output,
-            images,
-            annotations,
-            summary,
-            provenance,
-            exif_policy,
-            LIMIT,
-            masks=summary.masks,
-            coarse=results,
-            truth=truth,
-        )
+        told = f"report: {write()}"
     except MaskmendError as error:
-        console.print(f"the report could not be written: {error}", highlight=False, soft_wrap=True)
-    else:
-        console.print(f"report: {page}", highlight=False, soft_wrap=True)
+        told = f"the report could not be written: {error}"
+    console.print(told, highlight=False, soft_wrap=True)
 
 
 def _local(

@@ -18,12 +18,12 @@ from maskmend.clients.formats.folders import (
     files_below,
     inside,
     new_folder,
-    read_picture,
     read_text,
     write_file,
 )
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import ImageError, JobError, MaskError, MaskmendError
+from maskmend.patcher.images import read_image_file
 from maskmend.patcher.mask_images import read_mask, write_mask
 
 # fmt: off
@@ -162,7 +162,7 @@ class CityscapesMasks(MaskFile):
         line = self._lines[number]
         if line.error is not None:
             raise line.error
-        return read_picture(inside(self._path, line.mask, field="mask"), field="mask")
+        return read_image_file(inside(self._path, line.mask, field="mask"), "mask")
 
 
 def _parsed(file: str, text: str) -> tuple[_Line, int, float | None]:

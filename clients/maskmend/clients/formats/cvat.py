@@ -12,10 +12,10 @@ import numpy as np
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
 from maskmend.clients.formats.categories import category_numbers, check_text, label_of
 from maskmend.clients.formats.cvat_xml import Shape, read_shapes, spliced
-from maskmend.clients.formats.json_text import write_text
 from maskmend.clients.formats.locate import find_photograph
 from maskmend.clients.formats.one_ring import ring_of
 from maskmend.clients.formats.rowwise import counts, from_counts, from_row_runs, row_runs
+from maskmend.clients.json_files import write_whole
 from maskmend.patcher import Rle, polygons_to_rle
 from maskmend.patcher.errors import MaskError
 from maskmend.patcher.rle import check_size
@@ -82,7 +82,7 @@ class CvatMasks(MaskFile):
                 told = " ".join(f"{key}={quoteattr(value)}" for key, value in values.items())
                 lines += (f'    <{kind} {told} z_order="0">', f"    </{kind}>")
             lines.append("  </image>")
-        write_text(path, "\n".join([*lines, "</annotations>", ""]).encode())
+        write_whole(path, "\n".join([*lines, "</annotations>", ""]).encode())
 
     def mask(self, number: int, height: int, width: int) -> Rle:
         """See `MaskFile.mask`. In the size that the file says its image has."""
@@ -111,7 +111,7 @@ class CvatMasks(MaskFile):
 
     def save(self, path: Path) -> None:
         """See `MaskFile.save`."""
-        write_text(path, spliced(self._data, self._changes))
+        write_whole(path, spliced(self._data, self._changes))
 
 
 def _points(shape: Shape) -> list[float]:

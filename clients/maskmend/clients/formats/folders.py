@@ -17,7 +17,6 @@ MOST_FILES = 2_000_000
 """Files that a folder may hold."""
 MOST_TEXT = 2**26
 """Largest text file that is read, in bytes."""
-MOST_BYTES = 2**29
 """Largest picture that is read, in bytes."""
 
 
@@ -72,21 +71,6 @@ def _is_plain(name: str) -> bool:
     """Whether a relative name has no part that leads upwards."""
     pure = Path(name)
     return "\0" not in name and 0 < len(name) <= 1024 and not pure.is_absolute() and ".." not in pure.parts
-
-
-def read_picture(path: Path, *, field: str) -> bytes:
-    """The bytes of a picture.
-
-    Raises:
-        ImageError: it cannot be read, or is too large.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise ImageError(f"{field} {path.name[:100]} has {size} bytes; at most {MOST_BYTES} are read", field=field)
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{field} {path.name[:100]} cannot be read: {error.strerror}", field=field) from error
 
 
 def read_text(path: Path) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
-from maskmend.clients.formats.folders import Photographs, copy_files, files_below, new_folder, read_picture, write_file
+from maskmend.clients.formats.folders import Photographs, copy_files, files_below, new_folder, write_file
 from maskmend.clients.formats.index_pictures import IndexPicture, read_indices, values_of, write_indices
-from maskmend.clients.formats.paint import Repainted, painted, repaint, resized
+from maskmend.clients.formats.paint import Repainted, check_size, painted, repaint, resized
 from maskmend.patcher import Rle
-from maskmend.patcher.errors import JobError, MaskError, MaskmendError
+from maskmend.patcher.errors import JobError, MaskmendError
+from maskmend.patcher.images import read_image_file
 
 
 class IndexPngMasks(MaskFile):
@@ -68,9 +69,7 @@ class IndexPngMasks(MaskFile):
             return False
         try:
             names = files_below(peek.path, ".png")
-            return (
-                bool(names) and read_indices(read_picture(peek.path / names[0], field="png"), field="png") is not None
-            )
+            return bool(names) and read_indices(read_image_file(peek.path / names[0], "png"), field="png") is not None
         except MaskmendError:
             return False
 
@@ -102,13 +101,7 @@ class IndexPngMasks(MaskFile):
 
     def replace(self, number: int, mask: Rle) -> None:
         """See `MaskFile.replace`."""
-        shape = self._picture(self._places[number][0]).indices.shape
-        if shape != (mask.height, mask.width) and self._policies.size_mismatch == "error":
-            raise MaskError(
-                f"the mask is {mask.width}x{mask.height} px but the PNG is {shape[1]}x{shape[0]} px (width x height); "
-                "--size-mismatch resize brings it to that size",
-                field="size",
-            )
+        check_size(mask, self._picture(self._places[number][0]).indices.shape, self._policies)
         self._replaced[number] = mask
 
     def save(self, path: Path) -> None:
@@ -153,7 +146,7 @@ class IndexPngMasks(MaskFile):
         """The last picture is kept: instances are asked for image by image."""
         cached = self._cached
         if cached is None or cached[0] != name:
-            cached = name, read_indices(read_picture(self._root / name, field="png"), field="png")
+            cached = name, read_indices(read_image_file(self._root / name, "png"), field="png")
             self._cached = cached
         return cached[1]
 

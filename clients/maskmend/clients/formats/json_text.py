@@ -77,18 +77,3 @@ def read_json_text(path: Path, field: str) -> tuple[Any, Layout]:
         end=text[len(text.rstrip()) :],
         mark=data.startswith(BOM),
     )
-
-
-def write_text(path: Path, data: bytes) -> None:
-    """Write a file beside `path` and move it into place, so that a reader never sees half a file.
-
-    Raises:
-        JobError: the folder cannot be written, or the disk is full.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise JobError(f"{path} cannot be written: {error.strerror}", field="output") from error

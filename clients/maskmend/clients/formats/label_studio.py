@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from maskmend.clients.coco import SUFFIXES
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies, known_fields, score_of
 from maskmend.clients.formats.categories import label_of as written_label
-from maskmend.clients.formats.json_text import Layout, read_json_text, write_text
+from maskmend.clients.formats.json_text import Layout, read_json_text
 from maskmend.clients.formats.label_studio_regions import (
     Region,
     is_refinable,
@@ -23,6 +23,7 @@ from maskmend.clients.formats.label_studio_regions import (
 )
 from maskmend.clients.formats.locate import find_photograph, reference_names
 from maskmend.clients.inside import printable
+from maskmend.clients.json_files import write_whole
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import JobError
 
@@ -84,7 +85,7 @@ class LabelStudioMasks(MaskFile):
                 put_mask(region, mask, policies.tolerance)
                 result.append(region)
             tasks.append({"data": {"image": picture.name}, "predictions": [{"result": result}]})
-        write_text(path, Layout(ascii=False).encoded(tasks))
+        write_whole(path, Layout(ascii=False).encoded(tasks))
 
     def mask(self, number: int, height: int, width: int) -> Rle:
         """See `MaskFile.mask`. In the size that the file says the region was drawn at."""
@@ -103,7 +104,7 @@ class LabelStudioMasks(MaskFile):
     def save(self, path: Path) -> None:
         """See `MaskFile.save`."""
         if self._changed:
-            write_text(path, self._layout.encoded(self._document))
+            write_whole(path, self._layout.encoded(self._document))
             return
         try:
             shutil.copyfile(self._path, path)

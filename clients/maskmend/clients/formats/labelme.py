@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
 from maskmend.clients.formats.categories import label_of
-from maskmend.clients.formats.json_text import Layout, read_json_text, write_text
+from maskmend.clients.formats.json_text import Layout, read_json_text
 from maskmend.clients.formats.locate import find_photograph
 from maskmend.clients.formats.one_ring import ring_of
 from maskmend.clients.inside import has_file, printable
+from maskmend.clients.json_files import write_whole
 from maskmend.patcher import Rle, polygons_to_rle
 from maskmend.patcher.errors import ImageError, JobError, MaskError
 from maskmend.patcher.mask_images import read_mask, write_mask
@@ -119,7 +120,7 @@ class LabelmeMasks(MaskFile):
                     field="to",
                 )
             taken.add(name)
-            write_text(path / name, Layout(indent="  ", ascii=False).encoded(document))
+            write_whole(path / name, Layout(indent="  ", ascii=False).encoded(document))
 
     def files(self) -> Iterable[Path]:
         """See `MaskFile.files`."""
@@ -158,7 +159,7 @@ class LabelmeMasks(MaskFile):
         """See `MaskFile.save`. Files in which nothing changed are copied."""
         _make(path)
         for number, file in enumerate(self._files):
-            write_text(path / file.name, self._saved(number))
+            write_whole(path / file.name, self._saved(number))
 
     def _saved(self, number: int) -> bytes:
         changes = {place.shape: shape for place, shape in self._changes.items() if place.file == number}
@@ -185,7 +186,7 @@ class LabelmeFile(LabelmeMasks):
 
     def save(self, path: Path) -> None:
         """See `MaskFile.save`."""
-        write_text(path, self._saved(0))
+        write_whole(path, self._saved(0))
 
 
 def _json_files(folder: Path) -> list[Path]:

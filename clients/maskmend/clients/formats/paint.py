@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maskmend.clients.formats.base import Instance, OverlapPolicy, Picture, Policies
 from maskmend.patcher import Rle
-from maskmend.patcher.errors import JobError
+from maskmend.patcher.errors import JobError, MaskError
 
 Values = NDArray[np.int32]
 """int32 [H, W], a number for each pixel: whose it is."""
@@ -183,3 +183,17 @@ def resized(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     rows = ((np.arange(height) + 0.5) * values.shape[0] / height).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * values.shape[1] / width).astype(np.int64)
     return np.ascontiguousarray(values[rows][:, columns])
+
+
+def check_size(mask: Rle, shape: tuple[int, ...], policies: Policies) -> None:
+    """See that a mask can be painted into a picture of that shape.
+
+    Raises:
+        MaskError: the sizes differ, and the policy is not to resize.
+    """
+    if shape != (mask.height, mask.width) and policies.size_mismatch == "error":
+        raise MaskError(
+            f"the mask is {mask.width}x{mask.height} px but the PNG is {shape[1]}x{shape[0]} px (width x height); "
+            "--size-mismatch resize brings it to that size",
+            field="size",
+        )

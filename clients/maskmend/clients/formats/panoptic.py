@@ -13,14 +13,14 @@ import numpy as np
 from maskmend.clients.coco import SUFFIXES, Record, read_json, write_json
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies, known_fields, score_of
 from maskmend.clients.formats.categories import category_numbers, label_of
-from maskmend.clients.formats.folders import Photographs, copy_files, inside, new_folder, read_picture, write_file
+from maskmend.clients.formats.folders import Photographs, copy_files, inside, new_folder, write_file
 from maskmend.clients.formats.index_png import png_names
-from maskmend.clients.formats.paint import Values, painted, repaint, resized
+from maskmend.clients.formats.paint import Values, check_size, painted, repaint, resized
 from maskmend.clients.inside import has_file, has_folder, printable
 from maskmend.patcher import Rle
 from maskmend.patcher._headers import read_header
 from maskmend.patcher.errors import JobError, MaskError, MaskmendError
-from maskmend.patcher.images import check_image_size
+from maskmend.patcher.images import check_image_size, read_image_file
 from maskmend.patcher.rle import MAX_PIXELS, is_whole
 
 MOST_ID: Final = 2**24 - 1
@@ -168,13 +168,7 @@ class PanopticMasks(MaskFile):
 
     def replace(self, number: int, mask: Rle) -> None:
         """See `MaskFile.replace`."""
-        shape = self._values(self._places[number].annotation).shape
-        if shape != (mask.height, mask.width) and self._policies.size_mismatch == "error":
-            raise MaskError(
-                f"the mask is {mask.width}x{mask.height} px but the PNG is {shape[1]}x{shape[0]} px (width x height); "
-                "--size-mismatch resize brings it to that size",
-                field="size",
-            )
+        check_size(mask, self._values(self._places[number].annotation).shape, self._policies)
         self._replaced[number] = mask
 
     def save(self, path: Path) -> None:
@@ -221,7 +215,7 @@ class PanopticMasks(MaskFile):
         name = str(annotation["file_name"])
         cached = self._cached
         if cached is None or cached[0] != name:
-            data = read_picture(inside(self._root, name, field="file_name"), field="png")
+            data = read_image_file(inside(self._root, name, field="file_name"), "png")
             cached = name, _ids(data)
             self._cached = cached
         return cached[1]

@@ -8,11 +8,12 @@ from pathlib import Path, PurePosixPath
 
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies
 from maskmend.clients.formats.binary_pictures import rewritten
-from maskmend.clients.formats.folders import Photographs, copy_files, files_below, new_folder, read_picture, write_file
+from maskmend.clients.formats.folders import Photographs, copy_files, files_below, new_folder, write_file
 from maskmend.clients.formats.index_pictures import read_indices, values_of
 from maskmend.clients.formats.index_png import png_names
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import JobError, MaskmendError
+from maskmend.patcher.images import read_image_file
 from maskmend.patcher.mask_images import read_mask, write_mask
 
 _LOOKED_AT = 20
@@ -51,7 +52,7 @@ class PngMasks(MaskFile):
             return False
         try:
             names = files_below(peek.path, ".png")
-            return bool(names) and all(_is_binary(read_picture(peek.path / n, field="png")) for n in names[:_LOOKED_AT])
+            return bool(names) and all(_is_binary(read_image_file(peek.path / n, "png")) for n in names[:_LOOKED_AT])
         except MaskmendError:
             return False
 
@@ -71,7 +72,7 @@ class PngMasks(MaskFile):
         """See `MaskFile.mask`."""
         if number in self._replaced:
             return self._replaced[number]
-        return read_mask(read_picture(self._path / self._names[number], field="png"), field="png")
+        return read_mask(read_image_file(self._path / self._names[number], "png"), field="png")
 
     def photograph(self, number: int) -> Path:
         """See `MaskFile.photograph`."""
@@ -86,7 +87,7 @@ class PngMasks(MaskFile):
         with new_folder(path) as folder:
             for number, name in enumerate(self._names):
                 if number in self._replaced:
-                    old = read_picture(self._path / name, field="png")
+                    old = read_image_file(self._path / name, "png")
                     write_file(folder, name, rewritten(old, self._replaced[number]))
                 else:
                     copy_files(self._path, folder, [name])

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from maskmend.clients.formats.base import Peek, Picture, Policies
 from maskmend.clients.formats.categories import category_numbers, label_of
-from maskmend.clients.formats.folders import copy_files, files_below, new_folder, read_picture, read_words, write_file
+from maskmend.clients.formats.folders import copy_files, files_below, new_folder, read_words, write_file
 from maskmend.clients.formats.index_pictures import IndexPicture, read_indices, voc_palette, write_indices
 from maskmend.clients.formats.index_png import IndexPngMasks, png_names
 from maskmend.clients.formats.paint import Repainted, painted, resized
 from maskmend.clients.inside import has_file, has_folder
 from maskmend.patcher.errors import JobError, MaskmendError
+from maskmend.patcher.images import read_image_file
 
 OBJECTS: Final = "SegmentationObject"
 CLASSES: Final = "SegmentationClass"
@@ -123,7 +124,7 @@ class VocMasks(IndexPngMasks):
         if not has_file(self._path, f"{CLASSES}/{name}"):
             return None
         try:
-            classes = read_indices(read_picture(self._classes / name, field=CLASSES), field=CLASSES)
+            classes = read_indices(read_image_file(self._classes / name, CLASSES), field=CLASSES)
         except MaskmendError:
             # Labels are a help, not what the job is about: colours instead of indices are left as they are.
             return None

@@ -120,16 +120,24 @@ def _instance_patches(
     target = _target(true, exact)
     side = PATCH + 2 * mix.padding
     out = np.empty((len(boxes), side, side, 5), np.uint8)
-    height, width = true.shape
     for n, (x0, y0, _, _) in enumerate(boxes):
-        rows, columns = (np.arange(start - mix.padding, start - mix.padding + side) for start in (y0, x0))
-        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None, :]
-        near = np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)[None, :]
-        out[n, :, :, :3] = image[near]
-        # As `extract_patches` does: outside the frame the image repeats its border, the mask is background.
-        out[n, :, :, 3] = coarse[near] & inside
-        out[n, :, :, 4] = np.where(inside, target[near], UNSURE)
+        out[n] = _cut(image, coarse, target, x0 - mix.padding, y0 - mix.padding, side)
     return out
+
+
+def _cut(
+    image: NDArray[np.uint8], coarse: NDArray[np.bool_], target: NDArray[np.uint8], left: int, top: int, side: int
+) -> NDArray[np.uint8]:
+    """A square of image, coarse mask and target, uint8 [side, side, 5].
+
+    As `extract_patches` does: outside the frame the image repeats its border, the mask is background.
+    """
+    height, width = target.shape
+    rows, columns = (np.arange(start, start + side) for start in (top, left))
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None, :]
+    near = np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)[None, :]
+    masks = np.stack([coarse[near] & inside, np.where(inside, target[near], UNSURE)], axis=-1)
+    return np.concatenate([image[near], masks.astype(np.uint8)], axis=-1)
 
 
 def _target(true: NDArray[np.bool_], exact: bool) -> NDArray[np.uint8]:
@@ -154,16 +162,12 @@ def _instance_crops(
     boxes = boxes[rng.permutation(len(boxes))[:2]]
     target = _target(true, exact)
     out = np.empty((len(boxes), INSTANCE, INSTANCE, 5), np.uint8)
-    height, width = true.shape
+    size = (INSTANCE, INSTANCE)
     for n, (x0, y0, x1, _) in enumerate(boxes):
         side = int(x1 - x0)
         more = round(side * rng.uniform(-0.05, 0.1)) if side < INSTANCE else 0
-        left, top = int(x0) - more // 2, int(y0) - more // 2
-        rows, columns = (np.arange(start, start + side + more) for start in (top, left))
-        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None, :]
-        near = np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)[None, :]
-        size = (INSTANCE, INSTANCE)
-        out[n, :, :, :3] = cv2.resize(image[near], size, interpolation=cv2.INTER_LINEAR)
-        for channel, plane in ((3, coarse[near] & inside), (4, np.where(inside, target[near], UNSURE))):
-            out[n, :, :, channel] = cv2.resize(plane.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
+        crop = _cut(image, coarse, target, int(x0) - more // 2, int(y0) - more // 2, side + more)
+        picture, masks = np.ascontiguousarray(crop[..., :3]), np.ascontiguousarray(crop[..., 3:])
+        out[n, :, :, :3] = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+        out[n, :, :, 3:] = cv2.resize(masks, size, interpolation=cv2.INTER_NEAREST_EXACT)
     return out
