@@ -4,7 +4,7 @@
 
 Fits on composed scenes that no other benchmark uses, on nuclei and, with a quarter of their say, on coco-cc (validation
 side), each coarse kind and exact masks; davis is only measured, never fitted on. Prints the tables for
-patcher/evidence.py and writes `guard.png`.
+patcher/evidence.py and writes `guard.png`; `--write` puts them into the manifest of the weights they were fitted on.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent))
 from table import ground_truth
 
-from maskmend.models import load_refiner
+from maskmend.models import load_refiner, resolve_weights
 from maskmend.models.training.coarse import KINDS, degrade
 from maskmend.models.training.composer import compose
 from maskmend.models.training.sources import Sources
+from maskmend.models.zoo import GuardTables, Weights
 from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Evidence, chances
 from maskmend.patcher.guard import GuardOptions, examine
@@ -215,7 +216,13 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=6, help="instances of one image and kind")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fit", nargs="+", help="weights to fit on, if not on all of --weights")
+    parser.add_argument(
+        "--write", action="store_true", help="into the manifest; for tables fitted on one set of weights"
+    )
     arguments = parser.parse_args()
+    fitted_on = arguments.fit or arguments.weights
+    if arguments.write and len(fitted_on) > 1:
+        parser.error("--write is for tables fitted on one set of weights; name it by --fit")
     arguments.work.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Case]] = {}
     for weights in arguments.weights:
@@ -229,7 +236,7 @@ def main() -> None:
                 print(f"{weights} {name}: {len(here)} instances so far", flush=True)
             file.write_bytes(pickle.dumps(here))
         found[weights] = pickle.loads(file.read_bytes())
-    every = [case for weights in arguments.fit or arguments.weights for case in found[weights]]
+    every = [case for weights in fitted_on for case in found[weights]]
     fitted = [case for case in every if case.set in SAY]
     changes = fit_changes(fitted)
     whole = fit_instances(fitted, changes, 0.5)
@@ -238,6 +245,8 @@ def main() -> None:
         for key, value in table.items():
             print(f'    "{key}": {value:.3f},')
         print("}")
+    if arguments.write:
+        write(resolve_weights(fitted_on[0]), changes, whole)
     curves = {}
     for weights, here in found.items():
         for caution in CAUTIONS:
@@ -245,6 +254,18 @@ def main() -> None:
             print(f"== {weights}, caution {caution}")
             show(table)
     draw(curves, arguments.work / "guard.png")
+
+
+def write(weights: Weights, changes: dict[str, float], whole: dict[str, float]) -> None:
+    """Put the tables into the manifest."""
+    tables = GuardTables(
+        changes={key: round(value, 3) for key, value in changes.items()},
+        instances={key: round(value, 3) for key, value in whole.items()},
+    )
+    manifest = weights.manifest.model_copy(update={"guard": tables})
+    file = weights.folder / f"{manifest.name}.json"
+    file.write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    print(f"{file} has these tables now")
 
 
 def draw(curves: dict[tuple[str, float], dict[tuple[str, str], tuple[float, float, float, float]]], file: Path) -> None:

@@ -2,6 +2,7 @@
 
     python benchmarks/quality/compare.py --data DATA --work runs/quality [--sets davis] [--methods bpr-small grabcut]
     python benchmarks/quality/compare.py --data DATA --work runs/quick --limit 4 --weights bpr-small NEW.onnx
+    python benchmarks/quality/compare.py --data DATA --work runs/cost --weights bpr-small bpr-small:nms=0.55,passes=5
 
 Writes `compare.json`, `compare.md` (every set and kind) and `compare.png`, and prints the means over kinds. Times are of one
 thread, without reading files. A step whose file is there is not repeated, unless --again is given or the weights are no
@@ -29,26 +30,40 @@ from maskmend.models.training.coarse import KINDS
 from maskmend.models.zoo import list_weights, resolve_weights
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import OptionError, WeightsError
+from maskmend.service.options import EngineOptions
 
 OURS = [weights.manifest.name for weights in list_weights()]
 COLUMNS = {"mean_iou": "mean IoU", "f1px": "F@1", "f3px": "F@3", "mba": "mBA", "boundary_ap": "boundary AP"}
 
 
-def label(weights: str) -> str:
-    """How weights given by name or path are called in tables and file names."""
+def split(given: str) -> tuple[str, EngineOptions]:
+    """Weights by name or path, and options behind a colon: `bpr-small:nms=0.55,passes=1`."""
+    weights, _, text = given.partition(":")
     try:
-        return resolve_weights(weights).manifest.name
+        values = {key: json.loads(value) for key, value in (part.split("=") for part in text.split(",") if part)}
+        return weights, EngineOptions(**values)
+    except (ValueError, TypeError, OptionError) as error:
+        raise SystemExit(f"{given}: options are such as nms=0.55,guard=false: {error}") from error
+
+
+def label(given: str) -> str:
+    """How weights and options are called in tables and file names."""
+    weights, _, text = given.partition(":")
+    try:
+        name = resolve_weights(weights).manifest.name
     except (OptionError, WeightsError) as error:
         raise SystemExit(str(error)) from error
+    return f"{name} {text.replace(',', ' ')}" if text else name
 
 
-def refine_ours(results: Path, images: Path, annotations: Path, output: Path, weights: str) -> None:
+def refine_ours(results: Path, images: Path, annotations: Path, output: Path, given: str) -> None:
     """Refine a COCO result list in this process, on one thread, all instances of an image together."""
     from maskmend.models import load_refiner
     from maskmend.service import Engine
 
+    weights, options = split(given)
     network = load_refiner(weights=weights, threads=1)
-    engine = Engine(network)
+    engine = Engine(network, options)
     names = {image["id"]: image["file_name"] for image in json.loads(annotations.read_text())["images"]}
     records: list[dict[str, Any]] = json.loads(results.read_text())
     by_image: dict[int, list[dict[str, Any]]] = {}
@@ -83,7 +98,10 @@ def is_current(file: Path, coarse: Path, weights: str | None) -> bool:
     if weights is None:
         return True
     # One of each form that a runtime may have read.
-    return json.loads(times.read_text()).get("weights_sha256") in resolve_weights(weights).manifest.sha256.values()
+    return (
+        json.loads(times.read_text()).get("weights_sha256")
+        in resolve_weights(split(weights)[0]).manifest.sha256.values()
+    )
 
 
 def first_images(truth: Path, limit: int, work: Path) -> Path:
@@ -199,7 +217,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--methods", nargs="+", default=[*OURS, *BASELINES], choices=[*OURS, *BASELINES])
-    parser.add_argument("--weights", nargs="+", help="names or paths, in place of the shipped weights among --methods")
+    parser.add_argument(
+        "--weights", nargs="+", help="names or paths, with options behind a colon, for those of --methods"
+    )
     parser.add_argument("--every", type=int, default=4, help="of davis, every n-th image")
     parser.add_argument("--limit", type=int, help="only the first images of each set; files go to WORK/first-LIMIT")
     parser.add_argument("--again", action="store_true", help="repeat refinements whose files are there")
@@ -212,6 +232,8 @@ def main() -> None:
         arguments.methods.remove(method)
     chosen = arguments.weights or [method for method in arguments.methods if method in OURS]
     weights = {label(given): given for given in chosen}
+    for given in chosen:
+        split(given)
     if len(weights) < len(chosen):
         raise SystemExit("two of --weights have the same name; each needs its own")
     methods = [*weights, *(method for method in arguments.methods if method in BASELINES)]

@@ -19,6 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
         "refine",
         "convert",
         "view",
+        "explain",
         "label-studio",
         "degrade",
         "evaluate",

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="exporting needs the train extra")
 onnx = pytest.importorskip("onnx", reason="exporting needs the train extra")
 
-from maskmend.models.architectures import ARCHITECTURES, build_network  # noqa: E402
+from maskmend.models.architectures import architectures, build_network  # noqa: E402
 from maskmend.models.boundary_unet import BoundaryUnet  # noqa: E402
 from maskmend.models.export import (  # noqa: E402
     MarginNetwork,
@@ -179,7 +179,7 @@ def test_multiply_accumulates_are_counted_by_hand() -> None:
 
 def test_networks_are_built_by_name_and_wrong_arguments_are_named() -> None:
     with torch.device("meta"):
-        for name in ARCHITECTURES:
+        for name in architectures():
             assert isinstance(build_network(name), torch.nn.Module)
     with pytest.raises(OptionError, match="resnet") as caught:
         build_network("resnet")

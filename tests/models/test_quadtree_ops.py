@@ -133,6 +133,24 @@ def test_closed_maps_leave_no_child_without_its_parent_and_unsure_cells_out(seed
 
 
 @settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_lost_cells_are_the_incoherent_ones_and_those_where_the_coarse_mask_is_wrong(seed: int, closed: bool) -> None:
+    rng = np.random.default_rng(seed)
+    target = torch.from_numpy(rng.choice(3, (1, 1, 32, 32), p=[0.6, 0.37, 0.03]).astype(np.uint8))
+    coarse = (target == 1) ^ torch.from_numpy(rng.random((1, 1, 32, 32)) < 0.01)
+    plain, _ = ops.incoherent_maps(target, 3, closed=closed)
+    lost, _ = ops.lost_maps(target, coarse, 3, closed=closed)
+    for level, (cells, incoherent) in enumerate(zip(lost, plain, strict=True)):
+        size = 8 >> level
+        for row in range(32 // size):
+            for column in range(32 // size):
+                rows, columns = slice(row * size, (row + 1) * size), slice(column * size, (column + 1) * size)
+                true, mine = target[0, 0, rows, columns], coarse[0, 0, rows, columns]
+                wrong = bool(((true == 1) != mine)[true != 2].any())
+                assert bool(cells[0, 0, row, column]) == (wrong or bool(incoherent[0, 0, row, column]))
+
+
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 31), st.integers(1, 31))
 def test_an_edge_passes_the_cells_on_both_sides_of_it(row: int, column: int) -> None:
     mask = -torch.ones(1, 1, 32, 32)

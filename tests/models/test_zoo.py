@@ -10,20 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from maskmend.models.zoo import DEFAULT_WEIGHTS, SHIPPED, check_name, list_weights, resolve_weights
+from maskmend.models.zoo import SHIPPED, check_name, list_weights, resolve_weights
 from maskmend.patcher.errors import OptionError, WeightsError
+
+BPR = "bpr-small"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the shipped set."""
     for kind in ("json", "onnx", "safetensors", "md"):
-        shutil.copy(SHIPPED / f"{DEFAULT_WEIGHTS}.{kind}", tmp_path)
+        shutil.copy(SHIPPED / f"{BPR}.{kind}", tmp_path)
     return tmp_path
 
 
 def change_manifest(folder: Path, **changes: object) -> None:
-    file = folder / f"{DEFAULT_WEIGHTS}.json"
+    file = folder / f"{BPR}.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
@@ -35,7 +37,7 @@ def test_importing_loads_no_runtime() -> None:
 
 def test_every_shipped_set_is_whole_and_small() -> None:
     names = [weights.manifest.name for weights in list_weights()]
-    assert DEFAULT_WEIGHTS in names
+    assert BPR in names
     for weights in list_weights():
         weights.verify()
         assert weights.card_path.read_text().strip()
@@ -43,9 +45,9 @@ def test_every_shipped_set_is_whole_and_small() -> None:
 
 
 def test_a_set_is_found_by_name_and_by_path(folder: Path) -> None:
-    by_name = resolve_weights(DEFAULT_WEIGHTS)
-    assert by_name.onnx_path == SHIPPED / f"{DEFAULT_WEIGHTS}.onnx"
-    for path in (folder, *(folder / f"{DEFAULT_WEIGHTS}.{kind}" for kind in ("json", "onnx", "safetensors"))):
+    by_name = resolve_weights(BPR)
+    assert by_name.onnx_path == SHIPPED / f"{BPR}.onnx"
+    for path in (folder, *(folder / f"{BPR}.{kind}" for kind in ("json", "onnx", "safetensors"))):
         for found in (resolve_weights(path), resolve_weights(str(path))):
             assert found.manifest == by_name.manifest
             assert found.folder == folder
@@ -58,7 +60,7 @@ def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(name: str) -> 
     assert caught.value.field == "weights"
     assert len(str(caught.value)) < 4500
     if len(name) < 100:
-        assert DEFAULT_WEIGHTS in str(caught.value)
+        assert BPR in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_a_pickle_is_not_read_as_weights(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("kind", ["onnx", "safetensors"])
 def test_one_changed_byte_is_found(folder: Path, kind: str) -> None:
-    file = folder / f"{DEFAULT_WEIGHTS}.{kind}"
+    file = folder / f"{BPR}.{kind}"
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
@@ -119,7 +121,7 @@ def test_a_wrong_manifest_is_refused(folder: Path, changes: dict[str, object], m
 
 
 def test_a_manifest_that_is_missing_broken_or_one_of_two_is_refused(folder: Path) -> None:
-    manifest = folder / f"{DEFAULT_WEIGHTS}.json"
+    manifest = folder / f"{BPR}.json"
     shutil.copy(manifest, folder / "other.json")
     with pytest.raises(WeightsError, match="2 manifests"):
         resolve_weights(folder)
@@ -131,4 +133,4 @@ def test_a_manifest_that_is_missing_broken_or_one_of_two_is_refused(folder: Path
     with pytest.raises(WeightsError, match="0 manifests"):
         resolve_weights(folder)
     with pytest.raises(WeightsError, match="needs its manifest"):
-        resolve_weights(folder / f"{DEFAULT_WEIGHTS}.onnx")
+        resolve_weights(folder / f"{BPR}.onnx")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from maskmend.patcher.changes import find_changes
-from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Evidence, chances
+from maskmend.patcher.errors import OptionError
+from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Calibration, Evidence, chances
 from maskmend.patcher.guard import distance_to_edge, edge_length
 
 
@@ -72,3 +73,30 @@ def test_nothing_changed_is_no_risk() -> None:
 def test_chances_are_the_logistic_of_the_odds() -> None:
     got = chances(np.array([[1.0, 2.0], [1.0, -1000.0]]), {"a": 0.5, "b": 1.5})
     assert got == pytest.approx([1 / (1 + math.exp(-3.5)), 0.0], abs=1e-12)
+
+
+def test_tables_of_other_weights_judge_otherwise() -> None:
+    found, plain = evidence(0.6), Calibration(CHANGE_WEIGHTS, INSTANCE_WEIGHTS)
+    bold = Calibration(dict(CHANGE_WEIGHTS, constant=50.0), dict(INSTANCE_WEIGHTS, constant=50.0))
+    shy = Calibration(dict(CHANGE_WEIGHTS, constant=-50.0), dict(INSTANCE_WEIGHTS, constant=-50.0))
+    assert np.array_equal(found.without_doubtful(0.5, bold), found.after)
+    assert np.array_equal(found.without_doubtful(0.5, shy), found.before)
+    assert found.chance(found.after, shy) < found.chance(found.after, plain) < found.chance(found.after, bold)
+    assert found.chance(found.after, plain) == found.chance(found.after)
+
+
+def test_the_order_of_a_table_does_not_matter() -> None:
+    found = evidence(0.6)
+    turned = Calibration(dict(reversed(CHANGE_WEIGHTS.items())), dict(reversed(INSTANCE_WEIGHTS.items())))
+    assert found.chance(found.after, turned) == found.chance(found.after)
+    assert np.array_equal(found.without_doubtful(0.5, turned), found.without_doubtful(0.5))
+
+
+@pytest.mark.parametrize("wrong", [{"deep": math.inf}, {"mood": 1.0}])
+def test_tables_with_other_keys_or_without_numbers_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(OptionError) as caught:
+        Calibration(CHANGE_WEIGHTS, INSTANCE_WEIGHTS | wrong)
+    assert caught.value.field == "instances"
+    missing = {key: value for key, value in CHANGE_WEIGHTS.items() if key != "growth"}
+    with pytest.raises(OptionError, match="growth"):
+        Calibration(missing, INSTANCE_WEIGHTS)

@@ -6,6 +6,7 @@ import pytest
 from maskmend.models import load_refiner
 from maskmend.patcher import Rle, boundary_boxes, extract_patches, reassemble
 from maskmend.patcher.errors import ImageError, MaskError, OptionError
+from maskmend.patcher.evidence import DEFAULT_CALIBRATION
 from maskmend.patcher.field import fade
 from maskmend.patcher.guard import ALREADY_RIGHT, changed_pixels
 from maskmend.service import Engine, EngineOptions
@@ -21,8 +22,9 @@ class OracleRefiner:
         self.truth, self.input_size, self.padding = truth, size, padding
         self.calls: list[int] = []
         self.provenance: dict[str, str | int | float] = {"weights": "oracle"}
+        self.calibration = DEFAULT_CALIBRATION
 
-    def boxes(self, mask: Rle, nms: float) -> np.ndarray:
+    def boxes(self, mask: Rle, nms: float, tiles: bool = True) -> np.ndarray:
         return boundary_boxes(mask, patch=self.patch, nms=nms)
 
     def forward(self, patches: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from maskmend.patcher import Rle
+from maskmend.patcher.evidence import DEFAULT_CALIBRATION
 from maskmend.patcher.instance_boxes import instance_boxes
 from maskmend.service import Engine, EngineOptions
 
@@ -19,9 +20,10 @@ class InstanceOracle:
     def __init__(self) -> None:
         self.calls: list[int] = []
         self.provenance: dict[str, str | int | float] = {"weights": "oracle"}
+        self.calibration = DEFAULT_CALIBRATION
 
-    def boxes(self, mask: Rle, nms: float) -> np.ndarray:
-        return instance_boxes(mask, tile=self.input_size, nms=nms)
+    def boxes(self, mask: Rle, nms: float, tiles: bool = True) -> np.ndarray:
+        return instance_boxes(mask, tile=self.input_size, nms=nms, tiled=tiles)
 
     def forward(self, patches: np.ndarray) -> np.ndarray:
         self.calls.append(len(patches))
@@ -86,3 +88,16 @@ def test_the_guard_holds_here_too() -> None:
     (result,) = Engine(InstanceOracle(), EngineOptions(caution=0.0, reach=6)).refine_image(far, [coarse])
     assert result.mask.crop(40, 230, 90, 260).sum() == 0
     assert iou(result.mask, truth) > 0.95
+
+
+def test_a_large_instance_is_seen_whole_when_tiles_are_off() -> None:
+    image, truth, coarse = scene((900, 1200), (600, 450), (450, 300))
+    results = {}
+    for tiles in (True, False):
+        oracle = InstanceOracle()
+        engine = Engine(oracle, EngineOptions(tiles=tiles, passes=1, guard=False))
+        results[tiles] = iou(engine.refine_image(image, [coarse])[0].mask, truth)
+        assert (sum(oracle.calls) > 1) is tiles
+        assert engine.provenance["tiles"] == int(tiles)
+    # Cells of a crop that is made smaller are larger.
+    assert results[True] > results[False] > iou(coarse, truth)

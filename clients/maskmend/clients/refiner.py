@@ -29,8 +29,8 @@ class Refiner:
         result = refiner.refine("cat.jpg", masks)
 
     Args:
-        refiner: `bpr`.
-        weights: name of a shipped set or a path.
+        refiner: `bpr` or `transfiner`; None for that of the weights, or `bpr` without any.
+        weights: name of a shipped set or a path; None for the refiner's own.
         runtime: `auto`, `openvino`, `onnx` or `torch`.
         precision: `fp32`, or `bf16` with openvino.
         nms: overlap of patches, 0.15 (fewest) to 0.55 (best quality).
@@ -40,6 +40,7 @@ class Refiner:
         reach: farthest that the guard lets an edge move, in px.
         topology: have the guard keep masks in one piece: no specks, no pinholes, thin parts not cut.
         arbitrate: let no two instances take a pixel that their coarse masks did not share.
+        tiles: see a large instance in parts and not made smaller; means nothing to `bpr`.
         batch_size: patches per call of the network; does not change the result.
         threads: of the network; None lets the runtime choose.
         exif_policy: `apply` or `ignore` the EXIF rotation of files and bytes.
@@ -52,9 +53,9 @@ class Refiner:
 
     def __init__(
         self,
-        refiner: str = "bpr",
+        refiner: str | None = None,
         *,
-        weights: str | Path = "bpr-small",
+        weights: str | Path | None = None,
         runtime: str = "auto",
         precision: str = "fp32",
         nms: float = 0.25,
@@ -64,12 +65,13 @@ class Refiner:
         reach: int = REACH,
         topology: bool = True,
         arbitrate: bool = True,
+        tiles: bool = True,
         batch_size: int = 32,
         threads: int | None = None,
         exif_policy: ExifPolicy = "apply",
     ) -> None:
         network = load_refiner(refiner, weights=weights, runtime=runtime, precision=precision, threads=threads)
-        options = EngineOptions(nms, passes, guard, caution, reach, topology, arbitrate)
+        options = EngineOptions(nms, passes, guard, caution, reach, topology, arbitrate, tiles)
         self._engine = Engine(network, options, batch_size=batch_size)
         self._exif = exif_policy
 

@@ -26,8 +26,8 @@ class Remote:
     Args:
         url: of the server: `http://`, `https://`, `grpc://` or `grpcs://`, host, port, and for HTTP a path in front of
             `/v1` if there is one.
-        refiner: `bpr`.
-        weights: name of a model that the server has; None for its default.
+        refiner: `bpr` or `transfiner`; None for that of the weights.
+        weights: name of a model that the server has; None for its first of the refiner, or its default.
         precision: `fp32` or `bf16`, which must be what the model is served with; None for whichever that is.
         nms: overlap of patches, 0.15 (fewest) to 0.55 (best quality).
         passes: refine again where the edge moved far, 1 to 5 times in all.
@@ -36,6 +36,7 @@ class Remote:
         reach: farthest that the guard lets an edge move, in px.
         topology: have the guard keep masks in one piece.
         arbitrate: let no two instances take a pixel that their coarse masks did not share.
+        tiles: see a large instance in parts and not made smaller; means nothing to `bpr`.
         exif_policy: `apply` or `ignore` the EXIF rotation of files and bytes.
         timeout: seconds for a call, with all its tries. Goes to the server as the deadline.
         retries: how often and when to try again.
@@ -61,6 +62,7 @@ class Remote:
         reach: int | None = None,
         topology: bool | None = None,
         arbitrate: bool | None = None,
+        tiles: bool | None = None,
         exif_policy: ExifPolicy = "apply",
         timeout: float = 60.0,
         retries: Retries | None = None,
@@ -88,6 +90,7 @@ class Remote:
             reach=reach,
             topology=topology,
             arbitrate=arbitrate,
+            tiles=tiles,
             exif_policy=exif_policy,
         )
         self.url = url.rstrip("/")

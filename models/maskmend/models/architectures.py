@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from maskmend.models.registry import REFINERS
 from maskmend.patcher.errors import OptionError
 
 if TYPE_CHECKING:
     from torch import nn
 
-ARCHITECTURES = ("boundary_unet", "light_unet", "hrnet_w12_slim", "hrnet_w18_small", "hrnet_w48", "transfiner")
+ARCHITECTURES = {
+    "boundary_unet": "maskmend.models.boundary_unet:BoundaryUnet",
+    "light_unet": "maskmend.models.light_unet:LightUnet",
+    "hrnet_w12_slim": "maskmend.models.hrnet:hrnet_w12_slim",
+    "hrnet_w18_small": "maskmend.models.hrnet:hrnet_w18_small",
+    "hrnet_w48": "maskmend.models.hrnet:hrnet_w48",
+    "refinemask": "maskmend.models.refinemask:RefineMask",
+    "sharpmask": "maskmend.models.sharpmask:SharpMask",
+}
+"""Module and class of each network that is not that of a refiner of the same name."""
+
+
+def architectures() -> dict[str, str]:
+    """Module and class of every network, those of `REFINERS` included."""
+    return ARCHITECTURES | {name: kind.network for name, kind in REFINERS.items()}
 
 
 def build_network(architecture: str, **arguments: Any) -> nn.Module:
@@ -18,28 +34,18 @@ def build_network(architecture: str, **arguments: Any) -> nn.Module:
     Raises:
         OptionError: unknown name or arguments.
     """
-    if architecture not in ARCHITECTURES:
-        raise OptionError(
-            f"architecture is {architecture[:64]!r}; use one of {', '.join(ARCHITECTURES)}", field="architecture"
-        )
+    known = architectures()
+    if architecture not in known:
+        raise OptionError(f"architecture is {architecture[:64]!r}; use one of {', '.join(known)}", field="architecture")
+    module, name = known[architecture].split(":")
+    make = getattr(import_module(module), name)
     try:
-        if architecture == "boundary_unet":
-            from maskmend.models.boundary_unet import BoundaryUnet
-
-            return BoundaryUnet(**arguments)
-        if architecture == "light_unet":
-            from maskmend.models.light_unet import LightUnet
-
-            return LightUnet(**arguments)
-        if architecture == "transfiner":
-            from maskmend.models.transfiner import Transfiner
-
-            return Transfiner(**arguments)
-        from maskmend.models.hrnet import CONFIGS, Hrnet
-
-        return Hrnet(CONFIGS[architecture], **arguments)
+        network: nn.Module = make(**arguments)
+    except OptionError:
+        raise  # says itself what does not fit
     except (TypeError, ValueError) as error:
         raise OptionError(
             f"arguments {', '.join(arguments)[:64]} do not fit the architecture {architecture}; see its class",
             field="arguments",
         ) from error
+    return network

@@ -176,7 +176,9 @@ def write_weights(
             source=source,
         )
         (folder / f"{name}.md").write_text(card, encoding="utf-8")
-        (folder / f"{name}.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / f"{name}.json").write_text(
+            manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8"
+        )
         for kind in ("safetensors", "onnx", "md", "json"):
             (folder / f"{name}.{kind}").replace(out_dir / f"{name}.{kind}")
     return Weights(manifest=manifest, folder=out_dir)

@@ -208,6 +208,11 @@ class Hrnet(nn.Module):
         return out
 
 
+def hrnet_w12_slim() -> Hrnet:
+    """A variant of our own, lighter than the official ones; see `CONFIGS`."""
+    return Hrnet(CONFIGS["hrnet_w12_slim"])
+
+
 def hrnet_w18_small() -> Hrnet:
     """The small official variant: 3,935,278 parameters, 0.598 GMAC for a 128x128 patch."""
     return Hrnet(CONFIGS["hrnet_w18_small"])

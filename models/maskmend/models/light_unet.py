@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskmend.models.boundary_unet import conv_bn_relu
+from maskmend.models.trunk import conv_bn_relu
 
 
 class InvertedResidual(nn.Module):

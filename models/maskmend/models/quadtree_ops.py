@@ -187,6 +187,29 @@ def incoherent_maps(target: Tensor, levels: int, *, closed: bool = False) -> tup
     return incoherent, sure
 
 
+def lost_maps(
+    target: Tensor, coarse: Tensor, levels: int, *, closed: bool = False
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Cells to look at: those that are incoherent, and those in which the coarse mask is wrong anywhere.
+
+    In the paper the coarse mask is the truth made smaller, and Eq. 1 finds what it lost. One from anywhere is also wrong
+    where the truth is all of one value.
+
+    Args:
+        target: see `incoherent_maps`, as for `levels` and `closed`.
+        coarse: bool [B, 1, S, S].
+        levels: see there.
+        closed: see there.
+
+    Returns:
+        As `incoherent_maps`. With `closed`, wrong cells have parents too.
+    """
+    found, sure = incoherent_maps(target, levels, closed=closed)
+    wrong = ((target == 1) ^ coarse) & (target != 2)
+    pooled = [functional.max_pool2d(wrong.float(), 2 ** (levels - level)) > 0 for level in range(levels)]
+    return [on | bad for on, bad in zip(found, pooled, strict=True)], sure
+
+
 def passing_cells(mask: Tensor, levels: int) -> list[Tensor]:
     """Cells that a mask's own edge passes: those that are not constant together with the pixels around them.
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskmend.models.registry import DEFAULT_REFINER, REFINERS
 from maskmend.models.runtimes import Runtime, create_runtime
-from maskmend.models.zoo import DEFAULT_WEIGHTS, Weights, resolve_weights
+from maskmend.models.zoo import Manifest, Weights, resolve_weights
 from maskmend.patcher import Rle, boundary_boxes
 from maskmend.patcher.boxes import Boxes
 from maskmend.patcher.errors import OptionError, WeightsError
+from maskmend.patcher.evidence import DEFAULT_CALIBRATION, Calibration
 from maskmend.patcher.instance_boxes import instance_boxes
 
 
@@ -24,30 +25,34 @@ class NetworkRefiner:
         input_size: side of the network's input, in px.
         padding: context around a crop, in image px.
         provenance: what made the masks: weights and their SHA-256, runtime, its version, precision computed in.
+        calibration: the guard's tables for these weights.
     """
-
-    name: ClassVar[str]
 
     def __init__(self, weights: Weights, runtime: Runtime) -> None:
         manifest = weights.manifest
         self.patch, self.input_size, self.padding = manifest.patch, manifest.input_size, manifest.padding
         self.provenance: dict[str, str | int | float] = {
-            "refiner": self.name,
+            "refiner": manifest.refiner,
             "weights": manifest.name,
             "weights_sha256": manifest.sha256["safetensors" if runtime.name == "torch" else "onnx"],
             "runtime": runtime.name,
             "runtime_version": runtime.version,
             "precision": runtime.precision,
         }
+        self.calibration = DEFAULT_CALIBRATION
+        if manifest.guard is not None:
+            self.calibration = _calibration(manifest)
+            self.provenance["guard_sha256"] = manifest.guard.sha256
         self._runtime = runtime
         self._check()
 
-    def boxes(self, mask: Rle, nms: float) -> Boxes:
+    def boxes(self, mask: Rle, nms: float, tiles: bool = True) -> Boxes:
         """Where to look: int32 [N, 4] (x0, y0, x1, y1) in px, squares of one size; N is 0 for an empty mask.
 
         Args:
             mask: as it is now.
             nms: overlap of boxes that lie along a boundary; see `boundary_boxes`.
+            tiles: cover an instance that is too large for one box by several; means nothing to a refiner of patches.
         """
         raise NotImplementedError
 
@@ -89,12 +94,10 @@ class NetworkRefiner:
             raise WeightsError(f"{weights} give values that are not finite; they cannot be used", field="weights")
 
 
-class BprRefiner(NetworkRefiner):
-    """Boundary Patch Refinement: patches along the boundary, each on its own (Tang et al., CVPR 2021, section 3)."""
+class BoundaryRefiner(NetworkRefiner):
+    """A network that judges patches along the boundary, each on its own (BPR: Tang et al., CVPR 2021, section 3)."""
 
-    name = "bpr"
-
-    def boxes(self, mask: Rle, nms: float) -> Boxes:
+    def boxes(self, mask: Rle, nms: float, tiles: bool = True) -> Boxes:
         """See `NetworkRefiner.boxes`."""
         return boundary_boxes(mask, patch=self.patch, nms=nms)
 
@@ -102,19 +105,20 @@ class BprRefiner(NetworkRefiner):
 class InstanceRefiner(NetworkRefiner):
     """A network that sees the whole instance, or tiles along the boundary of a large one."""
 
-    def boxes(self, mask: Rle, nms: float) -> Boxes:
+    def boxes(self, mask: Rle, nms: float, tiles: bool = True) -> Boxes:
         """See `NetworkRefiner.boxes`, and `instance_boxes`."""
-        return instance_boxes(mask, tile=self.input_size, nms=nms)
+        return instance_boxes(mask, tile=self.input_size, nms=nms, tiled=tiles)
 
 
-class TransfinerRefiner(InstanceRefiner):
-    """Mask Transfiner: a quadtree of incoherent nodes, refined jointly (Ke et al., CVPR 2022)."""
-
-    name = "transfiner"
+_CROPS: dict[str, type[NetworkRefiner]] = {"patch": BoundaryRefiner, "instance": InstanceRefiner}
 
 
-_KINDS: dict[str, type[NetworkRefiner]] = {kind.name: kind for kind in (BprRefiner, TransfinerRefiner)}
-REFINERS = tuple(_KINDS)
+def _calibration(manifest: Manifest) -> Calibration:
+    assert manifest.guard is not None
+    try:
+        return Calibration(manifest.guard.changes, manifest.guard.instances)
+    except OptionError as error:
+        raise WeightsError(f"manifest of weights {manifest.name}: {error}", field="weights") from error
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -124,9 +128,9 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def load_refiner(
-    refiner: str = "bpr",
+    refiner: str | None = None,
     *,
-    weights: str | Path = DEFAULT_WEIGHTS,
+    weights: str | Path | None = None,
     runtime: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
@@ -134,8 +138,8 @@ def load_refiner(
     """Load a refiner.
 
     Args:
-        refiner: `bpr` or `transfiner`.
-        weights: name of a shipped set or a path; see `resolve_weights`.
+        refiner: one of `REFINERS`; None for that of the weights, or `bpr` without any.
+        weights: name of a shipped set or a path, see `resolve_weights`; None for the refiner's own.
         runtime: `auto`, `openvino`, `onnx` or `torch`.
         precision: `fp32`, or `bf16` as a hint to OpenVINO; see `create_runtime`.
         threads: of the network; None takes the cores there are. The result does not depend on it.
@@ -145,11 +149,15 @@ def load_refiner(
         RuntimeUnavailableError: the runtime is not installed.
         WeightsError: the weights are missing, damaged or of another refiner.
     """
-    if refiner not in REFINERS:
-        raise OptionError(f"refiner is {refiner!r}; use one of {', '.join(REFINERS)}", field="refiner")
-    found = resolve_weights(weights)
-    if found.manifest.refiner != refiner:
+    if refiner is not None and refiner not in REFINERS:
+        raise OptionError(f"refiner is {refiner[:64]!r}; use one of {', '.join(REFINERS)}", field="refiner")
+    found = resolve_weights(REFINERS[refiner or DEFAULT_REFINER].weights if weights is None else weights)
+    served = found.manifest.refiner
+    if refiner is not None and served != refiner:
+        raise WeightsError(f"weights {found.manifest.name} serve {served}, not {refiner}", field="weights")
+    if served not in REFINERS:
         raise WeightsError(
-            f"weights {found.manifest.name} serve {found.manifest.refiner}, not {refiner}", field="weights"
+            f"weights {found.manifest.name} serve {served[:64]!r}, which this release does not know; update maskmend",
+            field="weights",
         )
-    return _KINDS[refiner](found, create_runtime(runtime, found, precision=precision, threads=threads))
+    return _CROPS[REFINERS[served].crop](found, create_runtime(runtime, found, precision=precision, threads=threads))

@@ -1,35 +1,40 @@
 """Mask Transfiner (Ke et al., CVPR 2022) on crops of an image with a coarse mask from anywhere.
 
-In the paper the refiner lives inside a detector. Here it has a thin trunk of its own: features at 112, 56, 28 and 14 cells
-for a crop of 224 px. Detectors find incoherent cells, a quadtree of fixed capacity takes the likeliest, a transformer
-looks at all of them together, and their logits overwrite a coarse prediction from 28 cells up to 112.
+In the paper the refiner lives inside a detector. Here it has a trunk of its own: features at 112, 56, 28 and 14 cells for a
+crop of 224 px. Detectors find incoherent cells, a quadtree of fixed capacity takes the likeliest, a transformer looks at all
+of them together, and what they say overwrites the mask from 28 cells up to 112.
+
+The paper's coarse mask has 28 cells and no more to lose; one from anywhere is fine where it is right. So what travels from
+level to level is not the mask but what changes about it, from nothing, and the mask at 112 is added at the end. For a mask
+that has 28 cells this is the paper's propagation; where there are no nodes, it is the mask that came.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskmend.models.boundary_unet import conv_bn_relu
+from maskmend.models.instance_network import INPUT, TRUST, InstanceNetwork
 from maskmend.models.quadtree_ops import (
     Nodes,
-    incoherent_maps,
+    lost_maps,
     neighbourhoods,
     passing_cells,
     propagate,
+    read_cells,
     sine_table,
     spread,
     top_nodes,
 )
-from maskmend.models.transfiner_trunk import Detectors, Trunk
+from maskmend.models.transfiner_detectors import Detectors
+from maskmend.models.transfiner_losses import Refined, losses
 from maskmend.patcher.errors import OptionError
 
-INPUT, FINEST, REFERENCE = 224, 112, 14
+FINEST, COARSEST, REFERENCE = 112, 28, 14
 CUES = ("feature", "mask", "position", "context")
 CODE_THRESHOLDS = (1e-6, 0.125, 0.8)
 # Far beyond any threshold, and small enough that float32 still tells what is added to it apart.
@@ -108,32 +113,14 @@ class Layer(nn.Module):
         return out
 
 
-class Refined(NamedTuple):
-    """What the losses need.
-
-    Attributes:
-        base: logits [B, 1, 28, 28] that propagation starts from.
-        maps: incoherence logits [B, 1, s, s] per level, coarse to fine; only the first with the detector of the code,
-            none where regions are not detected.
-        truth: incoherent cells bool [B, 1, s, s] per level; empty without a target.
-        sure: cells the target is sure of, likewise.
-        nodes: per level.
-        logits: [B, k] per level, at these nodes.
-    """
-
-    base: Tensor
-    maps: list[Tensor]
-    truth: list[Tensor]
-    sure: list[Tensor]
-    nodes: list[Nodes]
-    logits: list[Tensor]
-
-
-class Transfiner(nn.Module):
+class Transfiner(InstanceNetwork):
     """Quadtree refinement of a crop.
 
     Args:
-        widths: channels of the trunk at strides 2, 4, 8 and 16.
+        detail: see `Trunk`, as are `widths` (at 112, 56 and 28 cells), `blocks` and `context` (at 14).
+        widths: see there.
+        blocks: see there.
+        context: see there.
         k: most nodes at 28, 56 and 112 cells; fewer numbers leave the finer levels out.
         dim: of a token, a multiple of 4 and of `heads`.
         depth: transformer layers; 0 decodes each node on its own.
@@ -158,11 +145,13 @@ class Transfiner(nn.Module):
     """
 
     chooses = True
-    """Which cells it looks at closely is its own choice; see `check_parity`."""
 
     def __init__(
         self,
-        widths: Sequence[int] = (16, 24, 48, 96),
+        detail: int = 8,
+        widths: Sequence[int] = (24, 48, 96),
+        blocks: Sequence[int] = (1, 1, 2),
+        context: int = 48,
         k: Sequence[int] = (96, 224, 448),
         dim: int = 64,
         depth: int = 3,
@@ -177,7 +166,7 @@ class Transfiner(nn.Module):
         propagation: str = "all",
         upsample: str = "nearest",
     ) -> None:
-        super().__init__()
+        super().__init__(detail, widths, blocks, context)
         _check("detector", detector in ("paper", "code"), "paper or code")
         _check("regions", regions in ("incoherent", "boundary", "full"), "incoherent, boundary or full")
         _check("propagation", propagation in ("all", "leaves"), "all or leaves")
@@ -191,25 +180,30 @@ class Transfiner(nn.Module):
         self.thresholds = (CODE_THRESHOLDS if detector == "code" else (threshold,) * 3)[: self.levels]
         sides = [FINEST >> n for n in (2, 1, 0)][: self.levels]
         fine = [widths[n] for n in (2, 1, 0)][: self.levels]
-        self.trunk = Trunk(widths)
-        self.base = nn.Sequential(conv_bn_relu(widths[2] + 1, 24), nn.Conv2d(24, 1, 1))
-        # The coarse prediction starts near the coarse mask.
-        self.trust = nn.Parameter(torch.tensor(3.0))
+        self.dense = nn.Conv2d(widths[0], 1, 1)
         self.cascade = detector == "paper"
         self.detectors = Detectors(fine, 24, self.cascade) if regions == "incoherent" else None
         self.encoders = nn.ModuleList([NodeEncoder(c, dim, s, cues) for c, s in zip(fine, sides, strict=True)])
-        self.reference = nn.Linear(widths[3], dim) if reference and depth else None
+        self.reference = nn.Linear(context, dim) if reference and depth else None
         self.layers = nn.ModuleList([Layer(dim, heads, feed * dim) for _ in range(depth)])
         self.decoder = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, 1))
+        # Untrained, it changes nothing.
+        nn.init.zeros_(self.decoder[-1].weight)
+        nn.init.zeros_(self.decoder[-1].bias)
         places = sine_table(REFERENCE, dim // 2)
         grid = torch.cat([places.repeat_interleave(REFERENCE, 0), places.repeat(REFERENCE, 1)], 1)
         self.register_buffer("places", grid if "position" in cues else torch.zeros_like(grid), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits [B, 1, 112, 112] of crops [B, 4, 224, 224]."""
-        found = self.forward_train(inputs)
+        return self.assemble(self.forward_train(inputs))
+
+    def assemble(self, found: Refined) -> Tensor:
+        """Propagate what changes, and add the coarse mask: logits [B, 1, 112, 112]."""
+        none = found.coarse.new_zeros(1).expand(found.coarse.shape[0], 1, COARSEST, COARSEST)
         inner = self.propagation == "all"
-        return propagate(found.base, found.nodes, found.logits, FINEST, mode=self.upsample, inner=inner)
+        changes = propagate(none, found.nodes, found.changes, FINEST, mode=self.upsample, inner=inner)
+        return found.coarse + changes
 
     def forward_train(
         self, inputs: Tensor, target: Tensor | None = None, *, k: Sequence[int] | None = None, closed: bool = False
@@ -223,21 +217,44 @@ class Transfiner(nn.Module):
             inputs: float32 [B, 4, 224, 224].
             target: uint8 [B, 1, 224, 224] with 0, 1 and 2 for unsure.
             k: nodes per level in place of those of the network, to train on fewer.
-            closed: see `incoherent_maps`.
+            closed: see `lost_maps`.
         """
-        coarsest, *features = self.trunk(inputs)
+        _, _, features, far = self.trunk.features(inputs)
+        mask = inputs[:, 3:4]
+        dense = None if target is None else self.dense(features[-1])
         features = features[: self.levels]
-        coarse = [functional.avg_pool2d(inputs[:, 3:4], 8 >> level) for level in range(self.levels)]
-        base = self.base(torch.cat([features[0], coarse[0]], 1)) + self.trust * coarse[0]
+        coarse = [functional.avg_pool2d(mask, 8 >> level) for level in range(self.levels)]
         maps = self.detectors(features, coarse[0]) if self.detectors is not None else []
-        truth, sure = ([], []) if target is None else incoherent_maps(target, 3, closed=closed)
+        truth, sure = ([], []) if target is None else lost_maps(target, mask > 0, 3, closed=closed)
         nodes = self._choose(inputs, maps, truth, k or self.k)
         tokens = [
             encode(feature, cue, at)
             for encode, feature, cue, at in zip(self.encoders, features, coarse, nodes, strict=True)
         ]
-        logits = self._decode(tokens, nodes, coarsest)
-        return Refined(base, maps if self.cascade else maps[:1], truth, sure, nodes, logits)
+        changes = self._decode(tokens, nodes, far)
+        logits = [TRUST * read_cells(cue, at) + new for cue, at, new in zip(coarse, nodes, changes, strict=True)]
+        finest = TRUST * functional.avg_pool2d(mask, 2)
+        return Refined(finest, dense, maps if self.cascade else maps[:1], truth, sure, nodes, logits, changes)
+
+    def training_loss(
+        self,
+        inputs: Tensor,
+        target: Tensor,
+        nodes: Sequence[int] | None = None,
+        closed: bool = True,
+        entropy: float = 0.5,
+    ) -> Tensor:
+        """See `InstanceNetwork.training_loss`.
+
+        Args:
+            inputs: see there, as for `target`.
+            target: see there.
+            nodes: per level, in place of `k`, to train on fewer.
+            closed: see `lost_maps`.
+            entropy: weight of the cross-entropy of the nodes; see `Losses`.
+        """
+        found = self.forward_train(inputs, target, k=nodes, closed=closed)
+        return losses(found, target).total(entropy=entropy)
 
     @torch.no_grad()
     def _choose(self, inputs: Tensor, maps: Sequence[Tensor], truth: Sequence[Tensor], k: Sequence[int]) -> list[Nodes]:
@@ -259,13 +276,13 @@ class Transfiner(nn.Module):
                 scores = [score + _CERTAIN * true[:, 0] for score, true in zip(scores, truth, strict=False)]
         return top_nodes(scores, k, [math.log(t / (1 - t)) for t in self.thresholds])
 
-    def _decode(self, tokens: list[Tensor], nodes: Sequence[Nodes], coarsest: Tensor) -> list[Tensor]:
+    def _decode(self, tokens: list[Tensor], nodes: Sequence[Nodes], far: Tensor) -> list[Tensor]:
         counts = [int(part.shape[1]) for part in tokens]
         hidden = [torch.where(at.valid, 0.0, _HIDDEN) for at in nodes]
         if self.joint:
             tokens, hidden = [torch.cat(tokens, 1)], [torch.cat(hidden, 1)]
         if len(self.layers):
-            front = self.reference(coarsest.flatten(2).transpose(1, 2)) + self.places if self.reference else None
+            front = self.reference(far.flatten(2).transpose(1, 2)) + self.places if self.reference else None
             tokens = [self._attend(part, off, front) for part, off in zip(tokens, hidden, strict=True)]
         logits = self.decoder(torch.cat(tokens, 1))[:, :, 0]
         return list(logits.split(counts, 1))

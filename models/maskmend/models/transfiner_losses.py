@@ -1,4 +1,4 @@
-"""What Mask Transfiner learns from: nodes, incoherence, and the coarse prediction that propagation starts from."""
+"""What Mask Transfiner learns from: nodes, incoherence, and all cells from features alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from maskmend.models.quadtree_ops import read_cells
-from maskmend.models.transfiner import Refined
+from maskmend.models.instance_network import cross_entropy
+from maskmend.models.quadtree_ops import Nodes, read_cells
+
+
+class Refined(NamedTuple):
+    """What the losses need.
+
+    Attributes:
+        coarse: the coarse mask as logits [B, 1, 112, 112].
+        dense: logits [B, 1, 112, 112] of all cells from their features alone; None without a target. Nothing but a
+            lesson to the trunk, as the mask head is in the paper.
+        maps: incoherence logits [B, 1, s, s] per level, coarse to fine; only the first with the detector of the code,
+            none where regions are not detected.
+        truth: cells to look at bool [B, 1, s, s] per level (`lost_maps`); empty without a target.
+        sure: cells the target is sure of, likewise.
+        nodes: per level.
+        logits: [B, k] per level, at these nodes.
+        changes: [B, k] per level, these less the coarse mask's.
+    """
+
+    coarse: Tensor
+    dense: Tensor | None
+    maps: list[Tensor]
+    truth: list[Tensor]
+    sure: list[Tensor]
+    nodes: list[Nodes]
+    logits: list[Tensor]
+    changes: list[Tensor]
 
 
 class Losses(NamedTuple):
@@ -20,17 +46,17 @@ class Losses(NamedTuple):
         entropy: cross-entropy of the nodes, for comparison: L1 on probabilities learns little where the network is sure
             and wrong.
         incoherence: cross-entropy of the incoherence maps, mean of the levels; 0 without detectors.
-        base: cross-entropy of the coarse prediction.
+        dense: cross-entropy of all cells from their features alone, which counts four times near the true edge.
     """
 
     refine: Tensor
     entropy: Tensor
     incoherence: Tensor
-    base: Tensor
+    dense: Tensor
 
-    def total(self, refine: float = 1.0, incoherence: float = 0.5, base: float = 0.5, entropy: float = 0.0) -> Tensor:
-        """Weighted sum; by default with the paper's weights, which has no coarse prediction of its own."""
-        return refine * self.refine + incoherence * self.incoherence + base * self.base + entropy * self.entropy
+    def total(self, refine: float = 1.0, incoherence: float = 0.5, dense: float = 0.5, entropy: float = 0.0) -> Tensor:
+        """Weighted sum; by default with the paper's weights, and that of its mask head halved."""
+        return refine * self.refine + incoherence * self.incoherence + dense * self.dense + entropy * self.entropy
 
 
 def losses(found: Refined, target: Tensor) -> Losses:
@@ -57,13 +83,12 @@ def losses(found: Refined, target: Tensor) -> Losses:
         _entropy(scores, on.float(), sure)
         for scores, on, sure in zip(found.maps, found.truth, found.sure, strict=False)
     ]
-    size = int(target.shape[-1]) // int(found.base.shape[-1])
-    sure = functional.max_pool2d(unsure, size) == 0
+    assert found.dense is not None, "made without a target"
     return Losses(
         refine=_mean(difference, weight),
         entropy=_mean(entropy, weight),
         incoherence=torch.stack(parts).mean() if parts else logit.new_zeros(()),
-        base=_entropy(found.base, functional.avg_pool2d(true, size), sure),
+        dense=cross_entropy(found.dense, target),
     )
 
 

@@ -16,9 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from maskmend.patcher.errors import OptionError, WeightsError
 
 SHIPPED = Path(__file__).parent / "weights"
-DEFAULT_WEIGHTS = "bpr-small"
 _PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class GuardTables(BaseModel):
+    """The guard's two regressions, fitted to a set of weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    changes: dict[str, float]
+    instances: dict[str, float]
+
+    @property
+    def sha256(self) -> str:
+        """Of their numbers, to tell tables apart."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class Manifest(BaseModel):
@@ -26,7 +39,7 @@ class Manifest(BaseModel):
 
     Attributes:
         name: of the set, also its file stem.
-        refiner: which refiner it serves, `bpr`.
+        refiner: which refiner it serves, a key of `REFINERS`.
         architecture: key of `architectures`.
         arguments: of the architecture.
         input_size: side of the network's input in px.
@@ -37,6 +50,7 @@ class Manifest(BaseModel):
         sha256: of the `onnx` and `safetensors` files.
         license: SPDX identifier; NOASSERTION where the source does not say.
         source: where the weights come from.
+        guard: the guard's tables for these weights; None for those of `bpr-small`. See `maskmend.patcher.evidence`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +67,7 @@ class Manifest(BaseModel):
     sha256: dict[str, str]
     license: str
     source: str
+    guard: GuardTables | None = None
 
 
 class Weights(BaseModel):

@@ -1,17 +1,20 @@
 """How likely a change is an improvement, judged from what can be seen without the truth.
 
 Two logistic regressions, one of single changes and one of whole instances, fitted on validation images by
-`benchmarks/quality/calibrate.py`, which prints the two tables below and draws the curve of harm against gain.
+`benchmarks/quality/calibrate.py`, which draws the curve of harm against gain. Networks differ in how sure they are of
+themselves, so a set of weights may bring tables of its own; those below were fitted to `bpr-small`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher.changes import Changes
+from maskmend.patcher.errors import OptionError
 
 CHANGE_WEIGHTS = {
     "constant": -6.788,
@@ -35,6 +38,44 @@ INSTANCE_WEIGHTS = {
 }
 """Log-odds that the refined mask has the higher IoU, a lower one counting double; see `instance_features`."""
 
+
+@dataclass(frozen=True)
+class Calibration:
+    """How much each feature speaks for a change.
+
+    Attributes:
+        changes: log-odds of `CHANGE_WEIGHTS`' kind, with the same keys.
+        instances: log-odds of `INSTANCE_WEIGHTS`' kind, with the same keys.
+
+    Raises:
+        OptionError: a key is missing or unknown, or a value is not finite.
+    """
+
+    changes: Mapping[str, float]
+    instances: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for name, given, wanted in (
+            ("changes", self.changes, CHANGE_WEIGHTS),
+            ("instances", self.instances, INSTANCE_WEIGHTS),
+        ):
+            if set(given) != set(wanted) or not np.isfinite(list(given.values())).all():
+                raise OptionError(
+                    f"{name} of the guard's tables must have a finite number for each of {', '.join(wanted)}",
+                    field=name,
+                )
+
+    def change_chances(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Chance of each change to be right, of `Evidence.change_features`."""
+        return chances(features, {name: self.changes[name] for name in CHANGE_WEIGHTS})
+
+    def instance_chances(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Chance of each instance to be better, of rows of `Evidence.instance_features`."""
+        return chances(features, {name: self.instances[name] for name in INSTANCE_WEIGHTS})
+
+
+DEFAULT_CALIBRATION = Calibration(CHANGE_WEIGHTS, INSTANCE_WEIGHTS)
+
 DEEP = 2.0
 """Depth in px from which a change is more than the jitter of an edge."""
 _SUPPORT = 1.5
@@ -56,20 +97,20 @@ class Evidence:
     changes: Changes
     edge: int
 
-    def without_doubtful(self, caution: float) -> NDArray[np.uint8]:
+    def without_doubtful(self, caution: float, calibration: Calibration = DEFAULT_CALIBRATION) -> NDArray[np.uint8]:
         """The refined mask less the changes whose chance of being right is below `caution`."""
-        doubtful = np.concatenate([[False], chances(self.change_features(), CHANGE_WEIGHTS) < caution])
+        doubtful = np.concatenate([[False], calibration.change_chances(self.change_features()) < caution])
         if not doubtful.any():
             return self.after
         return np.where(doubtful[self.changes.labels], self.before, self.after)
 
-    def chance(self, mask: NDArray[np.uint8]) -> float:
+    def chance(self, mask: NDArray[np.uint8], calibration: Calibration = DEFAULT_CALIBRATION) -> float:
         """Chance that `mask`, the refined one less some of its changes, has a higher IoU than the coarse one."""
         kept = np.zeros(len(self.changes.size) + 1, bool)
         kept[np.unique(self.changes.labels[mask != self.before])] = True
         if not kept[1:].any():
             return 1.0
-        return float(chances(self.instance_features(kept[1:])[None], INSTANCE_WEIGHTS)[0])
+        return float(calibration.instance_chances(self.instance_features(kept[1:])[None])[0])
 
     def change_features(self) -> NDArray[np.float64]:
         """One row per change, one column per entry of `CHANGE_WEIGHTS`: float64 [R, 8]."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from maskmend.patcher.changes import edge_strength, find_changes
 from maskmend.patcher.defaults import CAUTION, HOLD, LEAST_IOU, REACH
 from maskmend.patcher.errors import OptionError
-from maskmend.patcher.evidence import Evidence
+from maskmend.patcher.evidence import DEFAULT_CALIBRATION, Calibration, Evidence
 from maskmend.patcher.field import probability_field
 from maskmend.patcher.rle import Rle
 from maskmend.patcher.topology import tidy
@@ -40,6 +40,7 @@ class GuardOptions:
             improvement is less; 0 gives back none for that reason.
         reach: changes farther than this from the coarse edge are undone, 0 to 1024 px.
         topology: keep the mask in one piece; see `tidy`.
+        calibration: of the weights that refined.
 
     Raises:
         OptionError: `caution` or `reach` is out of range.
@@ -48,6 +49,7 @@ class GuardOptions:
     caution: float = CAUTION
     reach: int = REACH
     topology: bool = True
+    calibration: Calibration = DEFAULT_CALIBRATION
 
     def __post_init__(self) -> None:
         if not 0 <= self.caution <= 1:
@@ -117,10 +119,10 @@ def guard(
     if refined == coarse:
         return GuardResult(coarse, confidence, 1.0, ALREADY_RIGHT)
     seen = examine(image, coarse, refined, votes, options)
-    believed = seen.evidence.without_doubtful(options.caution)
+    believed = seen.evidence.without_doubtful(options.caution, options.calibration)
     undone = {**seen.undone, "evidence": int(np.count_nonzero(believed != seen.evidence.after))}
     undone = {reason: count for reason, count in undone.items() if count}
-    score = seen.evidence.chance(believed)
+    score = seen.evidence.chance(believed, options.calibration)
     reason = _incredible(seen.evidence.before, believed)
     if reason is None and score < options.caution:
         reason = ALREADY_RIGHT

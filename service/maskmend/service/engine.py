@@ -14,6 +14,7 @@ from maskmend.patcher import Rle, extract_patches, reassemble
 from maskmend.patcher.arbitrate import arbitrate, companies
 from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.errors import ImageError, MaskError, OptionError
+from maskmend.patcher.evidence import Calibration
 from maskmend.patcher.field import fade
 from maskmend.patcher.guard import GuardResult, changed_pixels, edge_confidence, guard, hold
 from maskmend.service.options import EngineOptions
@@ -36,8 +37,9 @@ class PatchRefiner(Protocol):
     input_size: int
     padding: int
     provenance: dict[str, str | int | float]
+    calibration: Calibration
 
-    def boxes(self, mask: Rle, nms: float) -> NDArray[np.int32]:
+    def boxes(self, mask: Rle, nms: float, tiles: bool = True) -> NDArray[np.int32]:
         """Where to look: int32 [N, 4], squares of one size."""
 
     def forward(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -84,7 +86,7 @@ class Engine:
         if not 1 <= batch_size <= 4096:
             raise OptionError(f"batch_size is {batch_size}; use 1 to 4096", field="batch_size")
         self._refiner, self._options, self._batch_size = refiner, options or EngineOptions(), batch_size
-        self._guard_options = self._options.guard_options()
+        self._guard_options = self._options.guard_options(refiner.calibration)
         self._most = max(1, GROUP * 128**2 // max(128, refiner.input_size) ** 2)
         self.stages = StageTimes()
         chosen = {name: int(v) if isinstance(v, bool) else v for name, v in asdict(self._options).items()}
@@ -169,7 +171,7 @@ class Engine:
         patches = 0
         for index, mask in masks.items():
             with self.stages.measure("boxes"):
-                boxes = self._refiner.boxes(mask, self._options.nms)
+                boxes = self._boxes(mask)
             if group and patches + len(boxes) > self._most:
                 yield group
                 group, patches = [], 0
@@ -177,6 +179,9 @@ class Engine:
             patches += len(boxes)
         if group:
             yield group
+
+    def _boxes(self, mask: Rle) -> NDArray[np.int32]:
+        return self._refiner.boxes(mask, self._options.nms, self._options.tiles)
 
     def _pass(self, image: NDArray[np.uint8], group: list[Proposal], number: int) -> None:
         """Refine each instance of a group once, from the second time on only where it pays."""
@@ -221,7 +226,7 @@ class Engine:
         """Boxes along the new edge, of those places where it moved far in the last pass."""
         if work.refined == work.previous or not len(work.boxes) or work.refined.area == 0:
             return work.boxes[:0]
-        boxes = self._refiner.boxes(work.refined, self._options.nms)
+        boxes = self._boxes(work.refined)
         if not len(boxes):
             return boxes
         side = int(boxes[0, 2] - boxes[0, 0])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from maskmend.patcher.defaults import CAUTION, REACH
 from maskmend.patcher.errors import OptionError
+from maskmend.patcher.evidence import DEFAULT_CALIBRATION, Calibration
 from maskmend.patcher.guard import GuardOptions
 
 
@@ -22,6 +23,8 @@ class EngineOptions:
         reach: farthest that the guard lets an edge move, in px.
         topology: have the guard keep masks in one piece.
         arbitrate: let no two instances of an image take a pixel that their coarse masks did not share.
+        tiles: have refiners of whole instances look at a large one in several boxes, so that they see it no smaller than it
+            is; otherwise in one, which is quicker and coarser. Refiners of patches do not ask.
 
     Raises:
         OptionError: a value is out of range.
@@ -34,6 +37,7 @@ class EngineOptions:
     reach: int = REACH
     topology: bool = True
     arbitrate: bool = True
+    tiles: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.passes <= 5:
@@ -42,6 +46,6 @@ class EngineOptions:
             raise OptionError(f"nms is {self.nms}; use an IoU between 0 and 1, such as 0.25", field="nms")
         self.guard_options()
 
-    def guard_options(self) -> GuardOptions:
-        """The guard's share of them."""
-        return GuardOptions(caution=self.caution, reach=self.reach, topology=self.topology)
+    def guard_options(self, calibration: Calibration = DEFAULT_CALIBRATION) -> GuardOptions:
+        """The guard's share of them, for weights of this calibration."""
+        return GuardOptions(caution=self.caution, reach=self.reach, topology=self.topology, calibration=calibration)

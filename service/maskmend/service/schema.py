@@ -40,7 +40,9 @@ class RefineOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    refiner: str = Field(default="bpr", max_length=64, description="Refiner.")
+    refiner: str | None = Field(
+        default=None, max_length=64, description="bpr or transfiner: the first served model of it, without weights."
+    )
     weights: str | None = Field(default=None, max_length=64, description="Name of a served model; see GET /v1/models.")
     precision: Literal["fp32", "bf16"] | None = Field(default=None, description="Must be one the model is served with.")
     nms: FiniteFloat = Field(
@@ -56,6 +58,9 @@ class RefineOptions(BaseModel):
     arbitrate: bool = Field(
         default=True, strict=True, description="Let no two instances take a pixel their coarse masks did not share."
     )
+    tiles: bool = Field(
+        default=True, strict=True, description="See a large instance in parts; means nothing to refiners of patches."
+    )
     exif_policy: Literal["apply", "ignore"] = Field(
         default="apply", description="Turn the image as its EXIF orientation says, or not."
     )
@@ -65,7 +70,9 @@ class RefineOptions(BaseModel):
 
     def engine_options(self) -> EngineOptions:
         """Those of the engine."""
-        return EngineOptions(self.nms, self.passes, self.guard, self.caution, self.reach, self.topology, self.arbitrate)
+        return EngineOptions(
+            self.nms, self.passes, self.guard, self.caution, self.reach, self.topology, self.arbitrate, self.tiles
+        )
 
 
 class RefineBody(RefineOptions):

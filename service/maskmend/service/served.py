@@ -87,7 +87,7 @@ class TicketRefiner:
     def __init__(self, model: ServedModel, ticket: Ticket) -> None:
         refiner = model.refiner
         self.patch, self.input_size, self.padding = refiner.patch, refiner.input_size, refiner.padding
-        self.provenance, self.boxes = refiner.provenance, refiner.boxes
+        self.provenance, self.boxes, self.calibration = refiner.provenance, refiner.boxes, refiner.calibration
         self._batcher, self._ticket = model.batcher, ticket
         self._most = self._left = model.max_patches
 
@@ -145,14 +145,14 @@ class Served:
             self._stamps[name] = (given, _stamp(model.weights))
         self.default = next(iter(self._models))
 
-    def get(self, name: str | None, refiner: str = "bpr", precision: str | None = None) -> ServedModel:
-        """The model asked for, or the default.
+    def get(self, name: str | None, refiner: str | None = None, precision: str | None = None) -> ServedModel:
+        """The model asked for: by its name, or the first that serves a refiner, or the default.
 
         Raises:
             BadRequestError: the name is not a plain one.
             NotFoundError: it is not served, or not in this way.
         """
-        wanted = self.default if name is None else name
+        wanted = self._first(refiner) if name is None else name
         if not _NAME.fullmatch(wanted):
             raise BadRequestError(
                 "weights must be a name of letters, digits, dots, dashes and underscores; see GET /v1/models",
@@ -162,7 +162,7 @@ class Served:
             model = self._models.get(wanted)
         if model is None:
             raise NotFoundError("no model of this name is served; GET /v1/models lists them", field="weights")
-        if model.weights.manifest.refiner != refiner:
+        if refiner is not None and model.weights.manifest.refiner != refiner:
             raise NotFoundError(
                 f"refiner of {wanted} is {model.weights.manifest.refiner}; ask for that, or for other weights",
                 field="refiner",
@@ -173,6 +173,12 @@ class Served:
                 field="precision",
             )
         return model
+
+    def _first(self, refiner: str | None) -> str:
+        with self._lock:
+            fit = [name for name, model in self._models.items() if model.weights.manifest.refiner == refiner]
+        # Where none fits, the default is named in what is said of it.
+        return self.default if refiner is None or self.default in fit or not fit else fit[0]
 
     def list(self) -> list[ModelInfo]:
         """All of them, the default first."""

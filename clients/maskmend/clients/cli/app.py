@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from maskmend.clients.cli import convert, data, label_studio, models, refine, serve, view
+from maskmend.clients.cli import convert, data, explain, label_studio, models, refine, serve, view
 
 app = typer.Typer(
     name="maskmend",
@@ -33,6 +33,7 @@ def options(
 app.command("refine")(refine.refine)
 app.command("convert")(convert.convert)
 app.command("view")(view.view)
+app.command("explain")(explain.explain)
 app.command("degrade")(data.degrade)
 app.command("evaluate")(data.evaluate)
 app.command("demo")(data.demo)

@@ -52,11 +52,14 @@ def refine(
         None, "--config", callback=_from_file, is_eager=True, help="TOML or JSON file of these options."
     ),
     annotations: Path = typer.Option(None, "--annotations", help="COCO file whose `images` name the photographs."),
-    refiner: str = typer.Option("bpr", "--refiner", help="Refiner."),
+    refiner: str = typer.Option(
+        None, "--refiner", help="bpr (patches along the boundary) or transfiner (whole instances) \\[bpr]."
+    ),
     weights: str = typer.Option(
         None,
         "--weights",
-        help="Name or path of the weights, see `maskmend models list` \\[bpr-small]; at a server one of its names.",
+        help="Name or path of the weights, see `maskmend models list` \\[bpr-small, transfiner-small]; "
+        "at a server one of its names.",
     ),
     runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx or torch."),
     precision: str = typer.Option("fp32", "--precision", help="fp32, or bf16 with openvino."),
@@ -76,6 +79,11 @@ def refine(
         True,
         "--arbitrate/--no-arbitrate",
         help="Let no two instances take a pixel that their coarse masks did not share.",
+    ),
+    tiles: bool = typer.Option(
+        True,
+        "--tiles/--no-tiles",
+        help="See a large instance in parts and not made smaller; means nothing to bpr.",
     ),
     batch_size: int = typer.Option(
         32, "--batch-size", help="Patches per call of the network; does not change the result."
@@ -150,6 +158,7 @@ def refine(
         "reach": reach,
         "topology": topology,
         "arbitrate": arbitrate,
+        "tiles": tiles,
         "exif_policy": exif_policy,
     }
     backend: Backend
@@ -222,9 +231,14 @@ def _local(
 
     if threads is not None and threads < 1:
         raise OptionError(f"--threads is {threads}; use 1 or more", field="threads")
-    chosen: dict[str, Any] = {} if weights is None else {"weights": weights}
-    own: dict[str, Any] = {"runtime": runtime, "precision": precision, "batch_size": batch_size, "threads": threads}
-    return LocalBackend(Refiner(**shared, **chosen, **own))
+    own: dict[str, Any] = {
+        "weights": weights,
+        "runtime": runtime,
+        "precision": precision,
+        "batch_size": batch_size,
+        "threads": threads,
+    }
+    return LocalBackend(Refiner(**shared, **own))
 
 
 def _at_server(

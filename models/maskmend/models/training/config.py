@@ -16,10 +16,10 @@ class TrainingConfig(BaseModel):
     `composed`, `exact` and `kinds` are explained by `patches.PatchMix`; `reuse` is how often a patch is drawn, each time
     turned, flipped and recoloured anew, before it leaves the pool of `pool` patches. `padding` is context around a patch in
     px; `input_size` covers it. The learning rate stays at its height until the last `decay` of the steps, so that a run can
-    be prolonged. `grow` names trained weights of a narrower network that this one begins as.
+    be prolonged. `grow` names trained weights of a narrower network that this one begins as, `trunk` weights whose trunk it
+    begins with; that trunk is left as it is for the first `frozen` steps.
     `crop` is what the network sees: patches, or whole instances at 224 px. `boundary_weight` and `error_weight` are of the
-    loss of patches; `entropy_weight`, `train_nodes` (nodes per level in training, where fewer do) and `closed` (all four
-    children of a node are nodes) are of Mask Transfiner.
+    loss of patches; `loss` holds what `InstanceNetwork.training_loss` of the architecture takes besides the data.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,6 +28,8 @@ class TrainingConfig(BaseModel):
     architecture: str
     arguments: dict[str, Any] = Field(default_factory=dict)
     grow: str | None = None
+    trunk: str | None = None
+    frozen: int = Field(default=0, ge=0)
     refiner: str = "bpr"
     crop: Literal["patch", "instance"] = "patch"
     input_size: int = Field(default=64, ge=32, le=512)
@@ -42,9 +44,7 @@ class TrainingConfig(BaseModel):
     ema: float = Field(default=0.998, ge=0, lt=1)
     boundary_weight: float = Field(default=3.0, ge=0)
     error_weight: float = Field(default=1.0, ge=0)
-    entropy_weight: float = Field(default=0.0, ge=0)
-    train_nodes: tuple[int, int, int] | None = None
-    closed: bool = False
+    loss: dict[str, Any] = Field(default_factory=dict)
     composed: float = Field(default=0.75, ge=0, le=1)
     exact: float = Field(default=0.5, ge=0, le=1)
     kinds: dict[str, float]

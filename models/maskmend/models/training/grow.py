@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from maskmend.models.trunk import Trunk
 from maskmend.models.zoo import resolve_weights
 from maskmend.patcher.errors import OptionError
 
@@ -32,6 +33,30 @@ def grow(network: nn.Module, weights: str) -> None:
     found = resolve_weights(weights)
     found.verify(("safetensors",))
     _insert(network, load_file(found.safetensors_path), weights)
+
+
+def take_trunk(network: nn.Module, weights: str) -> None:
+    """Give `network.trunk` the trained weights of a network that is a trunk with a head, in place.
+
+    Args:
+        network: its `trunk` is a `Trunk`.
+        weights: name of a shipped set, or path of one.
+
+    Raises:
+        OptionError: the network has no trunk, `weights` is unknown, or its trunk has another shape.
+        WeightsError: its files are damaged.
+    """
+    from safetensors.torch import load_file
+
+    found = resolve_weights(weights)
+    found.verify(("safetensors",))
+    trunk = getattr(network, "trunk", None)
+    if not isinstance(trunk, Trunk):
+        raise OptionError("trunk is given, but this architecture has none to take it; leave it out", field="trunk")
+    mine, theirs = trunk.state_dict(), load_file(found.safetensors_path)
+    if any(name not in theirs or theirs[name].shape != value.shape for name, value in mine.items()):
+        raise OptionError(f"trunk is {weights[:64]!r}, whose trunk has other layers than this one", field="trunk")
+    trunk.load_state_dict({name: theirs[name] for name in mine})
 
 
 @torch.no_grad()

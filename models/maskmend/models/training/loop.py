@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from maskmend.models.architectures import build_network
 from maskmend.models.training.config import TrainingConfig
-from maskmend.models.training.grow import grow
+from maskmend.models.training.grow import grow, take_trunk
 from maskmend.models.training.patches import Crop, Patches, PatchMix, scene_patches, stream
 from maskmend.models.training.sources import Sources
 from maskmend.models.training.tasks import task_of
@@ -135,6 +135,8 @@ class Trainer:
         self.network = build_network(config.architecture, **config.arguments)
         if config.grow is not None:
             grow(self.network, config.grow)
+        if config.trunk is not None:
+            take_trunk(self.network, config.trunk)
         self.network = self.network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()
         self.task = task_of(config)
@@ -180,7 +182,7 @@ class Trainer:
         patches = augment(self.pool.draw(config.batch), self.rng)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, config)
-        self.network.train()
+        self._prepare()
         value = self.task.loss(self.network, patches)
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()
@@ -188,6 +190,14 @@ class Trainer:
         self.optimiser.step()
         self._track()
         return float(value.detach())
+
+    def _prepare(self) -> None:
+        self.network.train()
+        if self.config.frozen:
+            trunk = self.network.get_submodule("trunk")
+            learns = self.step >= self.config.frozen
+            # Frozen, its statistics stay as they are too, and nothing is computed backwards through it.
+            trunk.requires_grad_(learns).train(learns)
 
     @torch.no_grad()
     def _track(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 import cv2
 import numpy as np
@@ -11,12 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maskmend.models.export import MarginNetwork
+from maskmend.models.instance_network import InstanceNetwork
 from maskmend.models.training.config import TrainingConfig
 from maskmend.models.training.patches import INSTANCE, PATCH, UNSURE, Patches
-from maskmend.models.transfiner_losses import losses
-
-if TYPE_CHECKING:
-    from maskmend.models.transfiner import Transfiner
 
 MEAN = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
 STD = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
@@ -58,17 +55,15 @@ class PatchTask:
 
 
 class InstanceTask:
-    """Crops of whole instances, for Mask Transfiner."""
+    """Crops of whole instances, for an `InstanceNetwork`."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
 
     def loss(self, network: nn.Module, patches: Patches) -> Tensor:
-        """See `Task`, and `transfiner_losses`."""
+        """See `Task`, and `InstanceNetwork.training_loss`."""
         inputs, target, _ = instance_tensors(patches)
-        config = self._config
-        found = cast("Transfiner", network).forward_train(inputs, target, k=config.train_nodes, closed=config.closed)
-        return losses(found, target).total(entropy=self._config.entropy_weight)
+        return cast(InstanceNetwork, network).training_loss(inputs, target, **self._config.loss)
 
     @torch.no_grad()
     def accuracy(self, network: nn.Module, patches: Patches) -> tuple[float, float]:

@@ -57,7 +57,7 @@ def main(
         input_size=settings.input_size,
         padding=settings.padding,
         refiner=settings.refiner,
-        patch=PATCH if settings.crop == "patch" else INSTANCE // 2,
+        patch=PATCH if settings.crop == "patch" else INSTANCE // int(network.cell),
         license=settings.license,
         source=f"maskmend train, configuration {settings.name}, seed {settings.seed}, {trainer.step} steps",
         card=model_card(settings, output, trainer.step),
@@ -133,6 +133,8 @@ def model_card(config: TrainingConfig, folder: Path, steps: int) -> str:
             f"| {kind} | {last[f'{kind}_coarse']:.4f} | {last[f'{kind}_refined']:.4f} |" for kind in kinds
         )
     grown = f"; begun as `{config.grow}`, widened" if config.grow else ""
+    if config.trunk:
+        grown += f"; trunk begun as that of `{config.trunk}`, kept for {config.frozen} steps"
     return f"""# {config.name}
 
 {_WHAT[config.crop].format(padding=config.padding)}

@@ -1,0 +1,81 @@
+"""What the refiners of whole instances have in common: a trunk, a crop, and how they are taught."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from maskmend.models.trunk import Trunk, initialise
+from maskmend.patcher.errors import OptionError
+
+INPUT = 224
+"""Side of a crop in px."""
+TRUST = 4.0
+"""Logit of a cell that the coarse mask is all or none of. Networks say what to change about it."""
+
+
+class InstanceNetwork(nn.Module):
+    """A network that refines crops of whole instances.
+
+    Args:
+        detail: see `Trunk`, as are `widths` (at 112, 56 and 28 cells), `blocks` and `context` (at 14).
+        widths: see there.
+        blocks: see there.
+        context: see there.
+
+    Attributes:
+        cell: side of a cell of the logits, in px of the crop.
+        chooses: whether it chooses where to look, so that runtimes may choose differently; see `check_parity`.
+
+    Raises:
+        OptionError: the trunk has another number of levels.
+    """
+
+    cell = 2
+    chooses = False
+
+    def __init__(self, detail: int, widths: Sequence[int], blocks: Sequence[int], context: int) -> None:
+        super().__init__()
+        if len(widths) != 3 or context < 2:
+            raise OptionError("widths of the network must be three, with a context path", field="widths")
+        self.trunk = Trunk(detail, widths, blocks, context)
+        initialise(self.trunk)
+
+    def training_loss(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """What training makes smaller.
+
+        Args:
+            inputs: float32 [B, 4, 224, 224], see the network.
+            target: uint8 [B, 1, 224, 224] with 0, 1 and 2 for unsure: nothing is learned there.
+        """
+        raise NotImplementedError
+
+
+def shares(target: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Share of foreground in each cell, and whether the target is sure of it: float and bool [B, 1, side, side]."""
+    size = int(target.shape[-1]) // side
+    unsure = functional.max_pool2d((target == 2).float(), size)
+    return functional.avg_pool2d((target == 1).float(), size), unsure == 0
+
+
+def near_edge(share: Tensor, radius: int = 1) -> Tensor:
+    """Cells with another truth within `radius` cells: bool, shape of `share` [B, 1, s, s]."""
+    around = functional.avg_pool2d(share, 2 * radius + 1, 1, radius, count_include_pad=False)
+    return (around > 1e-6) & (around < 1 - 1e-6)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, emphasis: float = 3.0) -> Tensor:
+    """Mean cross-entropy of the cells that the target is sure of; those near the true edge count `1 + emphasis` times.
+
+    Args:
+        logits: float [B, 1, s, s].
+        target: uint8 [B, 1, S, S] with 0, 1 and 2 for unsure, S a multiple of s.
+        emphasis: see there.
+    """
+    share, sure = shares(target, int(logits.shape[-1]))
+    weight = sure * (1 + emphasis * near_edge(share).float())
+    each = functional.binary_cross_entropy_with_logits(logits, share, reduction="none")
+    return torch.sum(each * weight) / weight.sum().clamp_min(1.0)
