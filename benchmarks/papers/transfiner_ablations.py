@@ -73,6 +73,15 @@ def training_crops(config: TrainingConfig, data: Path, work: Path, count: int) -
     return crops
 
 
+def validation_crops(data: Path, work: Path, scenes: int) -> dict[str, Patches]:
+    """As the training loop has them, kept in a file."""
+    file = work / f"validation-{scenes}.npz"
+    if not file.is_file():
+        np.savez(file, **validation_patches(Sources(data, "val"), scenes, crop="instance"))
+    with np.load(file) as found:
+        return dict(found)
+
+
 def train(network: Transfiner, crops: Patches, config: TrainingConfig, trunk: str) -> float:
     """Train all but the trunk, in place; seconds."""
     take_trunk(network, trunk)
@@ -121,15 +130,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--trunk", default="bpr-small")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--crops", type=int, default=2400)
+    parser.add_argument("--scenes", type=int, default=24, help="composed validation scenes per kind")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
     changes = {"steps": arguments.steps, "warmup": min(50, arguments.steps), "decay": 0.5}
     config = read_config(CONFIGS / "transfiner-small.yaml", changes)
-    validation = validation_patches(Sources(arguments.data, "val"), config.validation_scenes, crop="instance")
+    validation = validation_crops(arguments.data, arguments.work, arguments.scenes)
     done = arguments.work / f"rows-{arguments.trunk}-{arguments.steps}.json"
     results: dict[str, Any] = json.loads(done.read_text()) if done.is_file() else {}
     for row in ROWS:

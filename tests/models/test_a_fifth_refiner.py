@@ -23,6 +23,8 @@ from maskmend.models.training.train import main  # noqa: E402
 class Toy(InstanceNetwork):
     """A 1x1 convolution on the trunk's finest features."""
 
+    cell = 2
+
     def __init__(self, share: float = 1.0) -> None:
         super().__init__(8, (24, 48, 96), (1, 1, 2), 48)
         self.share, self.head = share, nn.Conv2d(24, 1, 1)

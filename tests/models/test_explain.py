@@ -77,7 +77,7 @@ def test_it_is_what_the_network_does(form: dict[str, object]) -> None:
     torch.set_num_threads(1)
     with torch.inference_mode():
         train = network.forward_train(inputs)
-        logits = network(inputs)[0, 0].numpy()
+        logits = (train.coarse + network.propagated(train))[0, 0].numpy()
         probability = sigmoid(MarginNetwork(network, 224).eval()(inputs)[0].numpy())
     torch.set_num_threads(threads)
     assert np.array_equal(found.maps[-1], sigmoid(logits))

@@ -100,7 +100,7 @@ class Explanation:
     Attributes:
         levels: nodes, coarse to fine.
         coarse: float32 [112, 112], the coarse mask as the network takes it, as a probability.
-        maps: float32 [112, 112] per level, foreground probability after it was written; the last is the network's own.
+        maps: float32 [112, 112] per level, foreground probability after it was written, before it is enlarged.
         probability: float32 [P, P], what a runtime gives for this crop.
         attention: one sequence, or one per level where the network keeps them apart; empty where it has no layers, or a
             sequence of more than `MOST_TOKENS`.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskmend.models.instance_network import TRUST, InstanceNetwork, cross_entropy, shares
+from maskmend.models.instance_network import TRUST, InstanceNetwork, at_full_size, cross_entropy, shares
 from maskmend.models.trunk import conv_bn_relu
 from maskmend.patcher.errors import OptionError
 
@@ -135,7 +135,7 @@ class RefineMask(InstanceNetwork):
         blend: `soft`, as Eq. 6 has it, with the boundary enlarged bilinearly; `hard`, as in the official code: a cell is of
             one or the other.
 
-    Input: float32 [B, 4, 224, 224], normalised RGB and the coarse mask as -1/+1. Output: float32 [B, 1, 112, 112],
+    Input: float32 [B, 4, 224, 224], normalised RGB and the coarse mask as -1/+1. Output: float32 [B, 1, 224, 224],
     foreground minus background logit.
 
     Raises:
@@ -199,12 +199,12 @@ class RefineMask(InstanceNetwork):
         return change
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits [B, 1, 112, 112] of crops [B, 4, 224, 224]."""
+        """Logits [B, 1, 224, 224] of crops [B, 4, 224, 224]."""
         stages, _ = self.predict(inputs)
         change = self.compose(stages)
-        while change.shape[-1] < inputs.shape[-1] // self.cell:
+        for _ in range(STAGES - self.stages):
             change = functional.interpolate(change, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return change + TRUST * functional.avg_pool2d(inputs[:, 3:4], self.cell)
+        return at_full_size(inputs[:, 3:4], change)
 
     def training_loss(self, inputs: Tensor, target: Tensor) -> Tensor:
         """See `InstanceNetwork.training_loss`; Eq. 2 to 4.

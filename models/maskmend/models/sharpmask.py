@@ -72,8 +72,6 @@ class SharpMask(InstanceNetwork):
         OptionError: an option is unknown or out of its range.
     """
 
-    cell = 1
-
     def __init__(
         self,
         detail: int = 8,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskmend.models.instance_network import INPUT, TRUST, InstanceNetwork
+from maskmend.models.instance_network import INPUT, TRUST, InstanceNetwork, at_full_size
 from maskmend.models.quadtree_ops import (
     Nodes,
     lost_maps,
@@ -136,7 +136,7 @@ class Transfiner(InstanceNetwork):
         propagation: `all` levels are overwritten, or `leaves` only.
         upsample: `nearest` (the paper) or `bilinear` (the code) between levels.
 
-    Input: float32 [B, 4, 224, 224], normalised RGB and the coarse mask as -1/+1. Output: float32 [B, 1, 112, 112],
+    Input: float32 [B, 4, 224, 224], normalised RGB and the coarse mask as -1/+1. Output: float32 [B, 1, 224, 224],
     foreground minus background logit. Which cells are nodes is a matter of order: where two scores differ by no more than
     rounding, runtimes may choose differently.
 
@@ -195,15 +195,18 @@ class Transfiner(InstanceNetwork):
         self.register_buffer("places", grid if "position" in cues else torch.zeros_like(grid), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits [B, 1, 112, 112] of crops [B, 4, 224, 224]."""
+        """Logits [B, 1, 224, 224] of crops [B, 4, 224, 224]."""
         return self.assemble(self.forward_train(inputs))
 
     def assemble(self, found: Refined) -> Tensor:
-        """Propagate what changes, and add the coarse mask: logits [B, 1, 112, 112]."""
+        """What changes at full size, and the coarse mask: logits [B, 1, 224, 224]."""
+        return at_full_size(found.mask, self.propagated(found))
+
+    def propagated(self, found: Refined) -> Tensor:
+        """What changes about the logits of the coarse mask at 112 cells: [B, 1, 112, 112]."""
         none = found.coarse.new_zeros(1).expand(found.coarse.shape[0], 1, COARSEST, COARSEST)
         inner = self.propagation == "all"
-        changes = propagate(none, found.nodes, found.changes, FINEST, mode=self.upsample, inner=inner)
-        return found.coarse + changes
+        return propagate(none, found.nodes, found.changes, FINEST, mode=self.upsample, inner=inner)
 
     def forward_train(
         self, inputs: Tensor, target: Tensor | None = None, *, k: Sequence[int] | None = None, closed: bool = False
@@ -234,7 +237,7 @@ class Transfiner(InstanceNetwork):
         changes = self._decode(tokens, nodes, far)
         logits = [TRUST * read_cells(cue, at) + new for cue, at, new in zip(coarse, nodes, changes, strict=True)]
         finest = TRUST * functional.avg_pool2d(mask, 2)
-        return Refined(finest, dense, maps if self.cascade else maps[:1], truth, sure, nodes, logits, changes)
+        return Refined(mask, finest, dense, maps if self.cascade else maps[:1], truth, sure, nodes, logits, changes)
 
     def training_loss(
         self,

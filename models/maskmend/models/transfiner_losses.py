@@ -16,7 +16,8 @@ class Refined(NamedTuple):
     """What the losses need.
 
     Attributes:
-        coarse: the coarse mask as logits [B, 1, 112, 112].
+        mask: the coarse mask as -1/+1 [B, 1, 224, 224].
+        coarse: the same as logits [B, 1, 112, 112].
         dense: logits [B, 1, 112, 112] of all cells from their features alone; None without a target. Nothing but a
             lesson to the trunk, as the mask head is in the paper.
         maps: incoherence logits [B, 1, s, s] per level, coarse to fine; only the first with the detector of the code,
@@ -28,6 +29,7 @@ class Refined(NamedTuple):
         changes: [B, k] per level, these less the coarse mask's.
     """
 
+    mask: Tensor
     coarse: Tensor
     dense: Tensor | None
     maps: list[Tensor]

@@ -115,7 +115,7 @@ _WHAT = {
     ),
     "instance": (
         "Instance refiner of maskmend: sees an object with a margin, or a tile of a large one, as 224x224 px of an\n"
-        "image and of its coarse mask, and says on a grid of 112x112 what belongs to the object."
+        "image and of its coarse mask, and says which of these pixels belong to the object."
     ),
 }
 
