@@ -102,14 +102,14 @@ def incoherent(rule: Rule, side: int) -> Mark:
 
 
 class CropOracle(PatchOracle):
-    """Stands in for a refiner of whole instances: tells the truth in the marked pixels of the crop.
+    """Stands in for a refiner of whole instances, one at a time: tells the truth in the marked pixels of the crop.
 
     Args:
         mark: which pixels those are, bool [S, S], given the true mask in the crop.
 
     Attributes:
-        marked: share of the crop that they cover, one entry per crop.
-        wrong: pixels of the crops in which the coarse mask is wrong.
+        marked: share of the crop that they cover, within the frame, one entry per crop.
+        wrong: pixels of the crops, within the frame, in which the coarse mask is wrong.
         reached: those of them that are marked.
     """
 
@@ -120,10 +120,16 @@ class CropOracle(PatchOracle):
         self.mark = mark
         self.marked: list[float] = []
         self.wrong = self.reached = 0
+        self._framed: Cells = np.zeros((0, 0), bool)
 
     def boxes(self, mask: Rle, nms: float, tiles: bool = True) -> Boxes:
         """One square round the instance."""
-        return instance_boxes(mask, tile=self.input_size, nms=nms, tiled=False)
+        found = instance_boxes(mask, tile=self.input_size, nms=nms, tiled=False)
+        # What lies outside repeats the image's border, but is no object: it must not be counted.
+        (x0, y0, x1, _), steps = found[0], (np.arange(self.input_size) + 0.5) / self.input_size
+        x, y = x0 + steps * (x1 - x0), y0 + steps * (x1 - x0)
+        self._framed = ((y >= 0) & (y < mask.height))[:, None] & ((x >= 0) & (x < mask.width))
+        return found
 
     def forward(self, patches: Patches) -> Patches:
         """See `PatchOracle.forward`."""
@@ -131,9 +137,10 @@ class CropOracle(PatchOracle):
         for truth, coarse in zip(told(patches, 0), patches[:, 3] > 0, strict=True):
             true = truth >= 0.5
             cells = self.mark(true)
-            self.marked.append(float(cells.mean()))
-            self.wrong += int(np.count_nonzero(true != coarse))
-            self.reached += int(np.count_nonzero((true != coarse) & cells))
+            wrong = (true != coarse) & self._framed
+            self.marked.append(float(cells[self._framed].mean()))
+            self.wrong += int(np.count_nonzero(wrong))
+            self.reached += int(np.count_nonzero(wrong & cells))
             answers.append(np.where(cells, truth, coarse))
         return np.stack(answers).astype(np.float32)
 
@@ -152,10 +159,7 @@ def through(oracle: Any, image: NDArray[np.uint8], coarse: Rle, nms: float = 0.2
 
 def near_edge(case: Case, pixels: int) -> NDArray[np.bool_]:
     """Pixels at most so far from the coarse mask's edge, bool [H, W]."""
-    coarse = case.coarse.to_dense()
-    if coarse.all() or not coarse.any():
-        return np.zeros_like(coarse)
-    return np.asarray(distance_to_edge(coarse.astype(np.uint8)) <= pixels)
+    return np.asarray(distance_to_edge(case.coarse.to_dense().astype(np.uint8)) <= pixels)
 
 
 def replaced(case: Case, pixels: int) -> Rle:
@@ -177,16 +181,15 @@ def within_reach(case: Case, nms: float) -> tuple[bool, bool]:
     return not (wrong & open_to).any(), bool(near[wrong].all())
 
 
-def gains(scores: dict[str, FileScores]) -> dict[str, dict[str, float]]:
-    """AP in points and mean IoU, with their gain over the coarse masks; NaN where there is no such object."""
-    found = {}
+def gains(scores: dict[str, FileScores]) -> dict[str, dict[str, float | None]]:
+    """AP in points and mean IoU, with the gain over the coarse masks; None where there is no object of a size."""
+    found: dict[str, dict[str, float | None]] = {}
     for name, score in scores.items():
-        row = {"mean_iou": score.mean_iou}
+        found[name] = {"mean_iou": score.mean_iou}
         for key in ("ap", "ap_small", "ap_medium", "ap_large"):
             after, before = getattr(score, key), getattr(scores["coarse"], key)
-            row[key] = 100 * after if after >= 0 else float("nan")
-            row[f"{key}_gain"] = 100 * (after - before) if after >= 0 else float("nan")
-        found[name] = row
+            found[name][key] = 100 * after if after >= 0 else None
+            found[name][f"{key}_gain"] = 100 * (after - before) if after >= 0 else None
     return found
 
 
@@ -221,21 +224,21 @@ def measure(cases: Cases, nms: float) -> dict[str, Any]:
     }
 
 
-def acceptance(cases: list[Case], refined: list[Rle], nms: float) -> dict[str, dict[str, float]]:
+def acceptance(cases: list[Case], refined: list[Rle], nms: float) -> dict[str, dict[str, float | None]]:
     """Number, mean and least IoU of the instances within reach, by what that means."""
     reach = np.array([within_reach(case, nms) for case in cases])
     fit = np.array([rle_iou(case.truth, mask) for case, mask in zip(cases, refined, strict=True)])
-    found = {}
+    found: dict[str, dict[str, float | None]] = {}
     for column, meaning in enumerate(("every wrong pixel in a patch", f"every wrong pixel within {REACH} px")):
         here = fit[reach[:, column]]
-        mean, least = (float(here.mean()), float(here.min())) if len(here) else (float("nan"), float("nan"))
+        mean, least = (float(here.mean()), float(here.min())) if len(here) else (None, None)
         found[meaning] = {"instances": len(here), "mean_iou": mean, "least_iou": least}
     return found
 
 
 def shown(value: float | None, form: str) -> str:
     """A number, or nothing where there is none."""
-    return "" if value is None or np.isnan(value) else format(value, form)
+    return "" if value is None else format(value, form)
 
 
 def print_tables(results: dict[str, dict[str, Any]]) -> None:
@@ -287,8 +290,8 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         print_tables(results)
     means = [row["mean_iou"] for result in results.values() for row in result["check"].values()]
-    # Where nothing is within reach the mean is NaN, and nothing was checked.
-    return int(not all(mean >= ACCEPTED for mean in means))
+    # Where nothing is within reach nothing was checked.
+    return int(not all(mean is not None and mean >= ACCEPTED for mean in means))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ that what differs is the patches alone. Two tables:
 
 - Overlap: the threshold of non-maximum suppression, from which a patch is dropped. 0 stands for patches that share no pixel
   with a better one; of identical ones there is one anyway. Coverage is of boundary pixels of the coarse mask; the oracle
-  answers with the truth in every patch. Seconds are of the engine, an image with all of its instances at a time, one thread,
-  without reading files.
+  answers with the truth in every patch. Seconds are processor time of the engine, an image with all of its instances at a
+  time, one thread, without reading files: the same on a busy machine.
 - Extraction: the same network and the same masks. Patches chosen by suppression; a fixed grid of 64 px over the instance's
   box, of which the cells with a boundary pixel are kept; the whole instance, in a square with 15 % around it, scaled to the
   64 px that the network judges. Context around it is scaled alike. Larger crops are sampled, not averaged, as all are.
@@ -130,7 +130,7 @@ def covered(mask: Rle, boxes: Boxes) -> tuple[int, int]:
 
 
 def timed(network: NetworkRefiner, cases: Cases, nms: float) -> tuple[list[Rle], float]:
-    """Every case through the network, image by image, and seconds per instance."""
+    """Every case through the network, image by image, and seconds of processor time per instance."""
     engine = Engine(network, EngineOptions(nms=nms or _NONE, passes=1, guard=False, arbitrate=False))
     refined: list[Rle] = []
     seconds = 0.0
@@ -138,9 +138,9 @@ def timed(network: NetworkRefiner, cases: Cases, nms: float) -> tuple[list[Rle],
         photograph, masks = load_image(path), [case.coarse for case in group]
         if not refined:
             engine.refine_image(photograph, masks)
-        began = time.perf_counter()
+        began = time.process_time()
         results = engine.refine_image(photograph, masks)
-        seconds += time.perf_counter() - began
+        seconds += time.process_time() - began
         refined += [result.mask for result in results]
     return refined, seconds / len(refined)
 
@@ -198,7 +198,7 @@ def extraction(network: NetworkRefiner, cases: Cases) -> list[dict[str, Any]]:
 def print_tables(results: dict[str, dict[str, Any]]) -> None:
     """Print both tables for each kind, in Markdown."""
     head = ["kind", "threshold", "patches per instance", "per image", "paper, per image", "boundary covered %"]
-    print(f"| {' | '.join([*head, 'oracle IoU', 'mean IoU', 'F@1', 'ms per instance'])} |")
+    print(f"| {' | '.join([*head, 'oracle IoU', 'mean IoU', 'F@1', 'CPU ms per instance'])} |")
     print("| --- " * 10 + "|")
     for kind, result in results.items():
         for row in result["overlap"]:

@@ -13,7 +13,7 @@ import argparse
 import pickle
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -29,6 +29,7 @@ from maskmend.models.training.composer import compose
 from maskmend.models.training.sources import Sources
 from maskmend.models.zoo import GuardTables, Weights
 from maskmend.patcher import Rle, as_rle
+from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Evidence, chances
 from maskmend.patcher.guard import GuardOptions, examine
 from maskmend.patcher.metrics import boundary_f
@@ -215,6 +216,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=50, help="composed scenes")
     parser.add_argument("--most", type=int, default=6, help="instances of one image and kind")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--strength", type=float, default=HOLD, help="how far probabilities are held back")
     parser.add_argument("--fit", nargs="+", help="weights to fit on, if not on all of --weights")
     parser.add_argument(
         "--write", action="store_true", help="into the manifest; for tables fitted on one set of weights"
@@ -228,7 +230,9 @@ def main() -> None:
     for weights in arguments.weights:
         file = arguments.work / f"{Path(weights).stem}.pkl"
         if not file.is_file():
-            engine = Engine(load_refiner(weights=weights, threads=arguments.threads))
+            refiner = load_refiner(weights=weights, threads=arguments.threads)
+            refiner.calibration = replace(refiner.calibration, strength=arguments.strength)
+            engine = Engine(refiner)
             here: list[Case] = []
             for name in arguments.sets:
                 source = instances(name, arguments.data, arguments.work, arguments.every, arguments.scenes)
@@ -246,7 +250,7 @@ def main() -> None:
             print(f'    "{key}": {value:.3f},')
         print("}")
     if arguments.write:
-        write(resolve_weights(fitted_on[0]), changes, whole)
+        write(resolve_weights(fitted_on[0]), changes, whole, arguments.strength)
     curves = {}
     for weights, here in found.items():
         for caution in CAUTIONS:
@@ -256,11 +260,12 @@ def main() -> None:
     draw(curves, arguments.work / "guard.png")
 
 
-def write(weights: Weights, changes: dict[str, float], whole: dict[str, float]) -> None:
+def write(weights: Weights, changes: dict[str, float], whole: dict[str, float], strength: float) -> None:
     """Put the tables into the manifest."""
     tables = GuardTables(
         changes={key: round(value, 3) for key, value in changes.items()},
         instances={key: round(value, 3) for key, value in whole.items()},
+        strength=strength,
     )
     manifest = weights.manifest.model_copy(update={"guard": tables})
     file = weights.folder / f"{manifest.name}.json"

@@ -40,7 +40,7 @@ def small(name: str, **changes: object) -> InstanceNetwork:
     return network
 
 
-@pytest.mark.parametrize("name", ["refinemask", "sharpmask", "transfiner"])
+@pytest.mark.parametrize("name", ["refinemask", "sharpmask"])
 def test_a_new_network_changes_nothing(name: str) -> None:
     network = build_network(name).eval()
     assert isinstance(network, InstanceNetwork)

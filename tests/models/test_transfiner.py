@@ -43,7 +43,7 @@ VARIANTS: list[dict[str, object]] = [
 def small(**changes: object) -> Transfiner:
     torch.manual_seed(0)
     network = Transfiner(**(SMALL | changes)).eval()
-    # A new network changes nothing, and one could not see what it would have done.
+    # The decoder of a new network says nothing, and one could not see what it would have done.
     torch.nn.init.normal_(network.decoder[-1].weight)
     return network
 
@@ -134,13 +134,18 @@ def test_without_nodes_the_coarse_mask_comes_out(reference: bool) -> None:
         assert torch.equal(network(inputs), 4 * inputs[:, 3:])
 
 
-@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
-def test_a_new_network_changes_nothing(upsample: str) -> None:
-    network = Transfiner(regions="boundary", upsample=upsample).eval()
+def test_at_first_a_node_is_what_its_features_alone_say() -> None:
+    torch.manual_seed(0)
+    network = Transfiner(**(SMALL | {"regions": "boundary"})).eval()
     inputs, _ = disks(1, 1)
     with torch.no_grad():
-        assert network.forward_train(inputs).nodes[2].valid.any()
-        assert torch.equal(network(inputs), 4 * inputs[:, 3:])
+        found = network.forward_train(inputs)
+        for level, nodes in enumerate(found.nodes):
+            alone = found.dense[level].flatten(1).gather(1, nodes.index)
+            assert nodes.valid.any()
+            assert torch.equal(found.logits[level], alone)
+            coarse = 4 * functional.avg_pool2d(inputs[:, 3:], 224 // nodes.side).flatten(1).gather(1, nodes.index)
+            assert torch.allclose(found.changes[level], alone - coarse, atol=1e-6)
 
 
 def test_for_a_mask_of_28_cells_it_is_the_propagation_of_the_paper() -> None:

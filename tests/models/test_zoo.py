@@ -41,7 +41,9 @@ def test_every_shipped_set_is_whole_and_small() -> None:
     for weights in list_weights():
         weights.verify()
         assert weights.card_path.read_text().strip()
-    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 20e6
+    sizes = {name: sum(file.stat().st_size for file in SHIPPED.glob(f"{name}.*")) for name in names}
+    assert sum(size for name, size in sizes.items() if name.startswith("bpr")) <= 20e6
+    assert max(sizes.values()) <= 40e6
 
 
 def test_a_set_is_found_by_name_and_by_path(folder: Path) -> None:

@@ -97,6 +97,8 @@ def test_tables_with_other_keys_or_without_numbers_are_refused(wrong: dict[str, 
     with pytest.raises(OptionError) as caught:
         Calibration(CHANGE_WEIGHTS, INSTANCE_WEIGHTS | wrong)
     assert caught.value.field == "instances"
+    with pytest.raises(OptionError, match="strength"):
+        Calibration(CHANGE_WEIGHTS, INSTANCE_WEIGHTS, strength=0.6)
     missing = {key: value for key, value in CHANGE_WEIGHTS.items() if key != "growth"}
     with pytest.raises(OptionError, match="growth"):
         Calibration(missing, INSTANCE_WEIGHTS)

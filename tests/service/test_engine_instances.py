@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from maskmend.patcher import Rle
-from maskmend.patcher.evidence import DEFAULT_CALIBRATION
+from maskmend.patcher.evidence import CHANGE_WEIGHTS, DEFAULT_CALIBRATION, INSTANCE_WEIGHTS, Calibration
 from maskmend.patcher.instance_boxes import instance_boxes
 from maskmend.service import Engine, EngineOptions
 
@@ -101,3 +101,14 @@ def test_a_large_instance_is_seen_whole_when_tiles_are_off() -> None:
         assert engine.provenance["tiles"] == int(tiles)
     # Cells of a crop that is made smaller are larger.
     assert results[True] > results[False] > iou(coarse, truth)
+
+
+@pytest.mark.parametrize(("strength", "moves"), [(0.0, True), (0.3, False)])
+def test_how_far_a_refiner_is_held_back_comes_with_its_weights(strength: float, moves: bool) -> None:
+    image, _, coarse = scene((300, 400), (200, 150), (60, 40))
+    oracle = InstanceOracle()
+    oracle.calibration = Calibration(CHANGE_WEIGHTS, INSTANCE_WEIGHTS, strength)
+    # Sure of what it says, but not very.
+    image[..., 0] = np.where(image[..., 0] > 0, 0.7 * 255, 0.3 * 255)
+    result = Engine(oracle, EngineOptions(caution=0.0)).refine_image(image, [coarse])[0]
+    assert (result.changed_pixels > 0) is moves

@@ -49,7 +49,8 @@ def boundary_region(mask: Tensor, width: int, *, share: float = 0.0) -> Tensor:
     # The mean times the area is the sum within the map, however many cells that is.
     near = functional.avg_pool2d(mask.float(), side, 1, width, count_include_pad=False)
     others = torch.where(mask, 1 - near, near) * (side * side)
-    return others > max(share * side * side, 1e-3)
+    # Both sides of a tie are rounded alike with a little to spare.
+    return others > share * side * side + 1e-3
 
 
 class Stage(NamedTuple):

@@ -116,7 +116,7 @@ _CROPS: dict[str, type[NetworkRefiner]] = {"patch": BoundaryRefiner, "instance":
 def _calibration(manifest: Manifest) -> Calibration:
     assert manifest.guard is not None
     try:
-        return Calibration(manifest.guard.changes, manifest.guard.instances)
+        return Calibration(manifest.guard.changes, manifest.guard.instances, manifest.guard.strength)
     except OptionError as error:
         raise WeightsError(f"manifest of weights {manifest.name}: {error}", field="weights") from error
 

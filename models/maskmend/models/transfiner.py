@@ -180,14 +180,14 @@ class Transfiner(InstanceNetwork):
         self.thresholds = (CODE_THRESHOLDS if detector == "code" else (threshold,) * 3)[: self.levels]
         sides = [FINEST >> n for n in (2, 1, 0)][: self.levels]
         fine = [widths[n] for n in (2, 1, 0)][: self.levels]
-        self.dense = nn.Conv2d(widths[0], 1, 1)
+        self.dense = nn.ModuleList([nn.Conv2d(width, 1, 1) for width in fine])
         self.cascade = detector == "paper"
         self.detectors = Detectors(fine, 24, self.cascade) if regions == "incoherent" else None
         self.encoders = nn.ModuleList([NodeEncoder(c, dim, s, cues) for c, s in zip(fine, sides, strict=True)])
         self.reference = nn.Linear(context, dim) if reference and depth else None
         self.layers = nn.ModuleList([Layer(dim, heads, feed * dim) for _ in range(depth)])
         self.decoder = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, 1))
-        # Untrained, it changes nothing.
+        # At first a node is what its features alone say.
         nn.init.zeros_(self.decoder[-1].weight)
         nn.init.zeros_(self.decoder[-1].bias)
         places = sine_table(REFERENCE, dim // 2)
@@ -224,8 +224,8 @@ class Transfiner(InstanceNetwork):
         """
         _, _, features, far = self.trunk.features(inputs)
         mask = inputs[:, 3:4]
-        dense = None if target is None else self.dense(features[-1])
         features = features[: self.levels]
+        dense = [classify(feature) for classify, feature in zip(self.dense, features, strict=True)]
         coarse = [functional.avg_pool2d(mask, 8 >> level) for level in range(self.levels)]
         maps = self.detectors(features, coarse[0]) if self.detectors is not None else []
         truth, sure = ([], []) if target is None else lost_maps(target, mask > 0, 3, closed=closed)
@@ -234,8 +234,9 @@ class Transfiner(InstanceNetwork):
             encode(feature, cue, at)
             for encode, feature, cue, at in zip(self.encoders, features, coarse, nodes, strict=True)
         ]
-        changes = self._decode(tokens, nodes, far)
-        logits = [TRUST * read_cells(cue, at) + new for cue, at, new in zip(coarse, nodes, changes, strict=True)]
+        said = self._decode(tokens, nodes, far)
+        logits = [read_cells(alone, at) + new for alone, at, new in zip(dense, nodes, said, strict=True)]
+        changes = [new - TRUST * read_cells(cue, at) for new, cue, at in zip(logits, coarse, nodes, strict=True)]
         finest = TRUST * functional.avg_pool2d(mask, 2)
         return Refined(mask, finest, dense, maps if self.cascade else maps[:1], truth, sure, nodes, logits, changes)
 
@@ -246,6 +247,7 @@ class Transfiner(InstanceNetwork):
         nodes: Sequence[int] | None = None,
         closed: bool = True,
         entropy: float = 0.5,
+        wrong: float = 0.0,
     ) -> Tensor:
         """See `InstanceNetwork.training_loss`.
 
@@ -255,9 +257,10 @@ class Transfiner(InstanceNetwork):
             nodes: per level, in place of `k`, to train on fewer.
             closed: see `lost_maps`.
             entropy: weight of the cross-entropy of the nodes; see `Losses`.
+            wrong: see `losses`.
         """
         found = self.forward_train(inputs, target, k=nodes, closed=closed)
-        return losses(found, target).total(entropy=entropy)
+        return losses(found, target, wrong).total(entropy=entropy)
 
     @torch.no_grad()
     def _choose(self, inputs: Tensor, maps: Sequence[Tensor], truth: Sequence[Tensor], k: Sequence[int]) -> list[Nodes]:

@@ -18,8 +18,8 @@ class Refined(NamedTuple):
     Attributes:
         mask: the coarse mask as -1/+1 [B, 1, 224, 224].
         coarse: the same as logits [B, 1, 112, 112].
-        dense: logits [B, 1, 112, 112] of all cells from their features alone; None without a target. Nothing but a
-            lesson to the trunk, as the mask head is in the paper.
+        dense: logits [B, 1, s, s] of all cells of each level from their features alone, coarse to fine: what a node starts
+            from, as it does from the mask head in the paper.
         maps: incoherence logits [B, 1, s, s] per level, coarse to fine; only the first with the detector of the code,
             none where regions are not detected.
         truth: cells to look at bool [B, 1, s, s] per level (`lost_maps`); empty without a target.
@@ -31,7 +31,7 @@ class Refined(NamedTuple):
 
     mask: Tensor
     coarse: Tensor
-    dense: Tensor | None
+    dense: list[Tensor]
     maps: list[Tensor]
     truth: list[Tensor]
     sure: list[Tensor]
@@ -48,7 +48,7 @@ class Losses(NamedTuple):
         entropy: cross-entropy of the nodes, for comparison: L1 on probabilities learns little where the network is sure
             and wrong.
         incoherence: cross-entropy of the incoherence maps, mean of the levels; 0 without detectors.
-        dense: cross-entropy of all cells from their features alone, which counts four times near the true edge.
+        dense: cross-entropy of all cells from their features alone, mean of the levels; four times near the true edge.
     """
 
     refine: Tensor
@@ -61,7 +61,7 @@ class Losses(NamedTuple):
         return refine * self.refine + incoherence * self.incoherence + dense * self.dense + entropy * self.entropy
 
 
-def losses(found: Refined, target: Tensor) -> Losses:
+def losses(found: Refined, target: Tensor, wrong: float = 0.0) -> Losses:
     """Compare what `Transfiner.forward_train` gave with the truth.
 
     A node's target is the share of foreground in its cell, so that an edge within the cell counts as such.
@@ -69,15 +69,19 @@ def losses(found: Refined, target: Tensor) -> Losses:
     Args:
         found: with `truth`, that is, made with the same target.
         target: uint8 [B, 1, 224, 224] with 0, 1 and 2 for unsure: nothing is learned there.
+        wrong: how much more a node counts where the coarse mask is wrong. Most nodes have nothing to mend, and a network
+            that is not paid for mending learns to leave alone.
     """
     true, unsure = (target == 1).float(), (target == 2).float()
     logits, wanted, counted = [], [], []
     for nodes, logit in zip(found.nodes, found.logits, strict=True):
         size = int(target.shape[-1]) // nodes.side
         logits.append(logit)
-        wanted.append(read_cells(functional.avg_pool2d(true, size), nodes))
+        share = functional.avg_pool2d(true, size)
+        wanted.append(read_cells(share, nodes))
+        off = (share - functional.avg_pool2d((found.mask > 0).float(), size)).abs()
         sure = read_cells(functional.max_pool2d(unsure, size), nodes) == 0
-        counted.append((nodes.valid & sure).float())
+        counted.append((nodes.valid & sure) * (1 + wrong * read_cells(off, nodes)))
     logit, want, weight = torch.cat(logits, 1), torch.cat(wanted, 1), torch.cat(counted, 1)
     difference = (torch.sigmoid(logit) - want).abs()
     entropy = functional.binary_cross_entropy_with_logits(logit, want, reduction="none")
@@ -85,12 +89,11 @@ def losses(found: Refined, target: Tensor) -> Losses:
         _entropy(scores, on.float(), sure)
         for scores, on, sure in zip(found.maps, found.truth, found.sure, strict=False)
     ]
-    assert found.dense is not None, "made without a target"
     return Losses(
         refine=_mean(difference, weight),
         entropy=_mean(entropy, weight),
         incoherence=torch.stack(parts).mean() if parts else logit.new_zeros(()),
-        dense=cross_entropy(found.dense, target),
+        dense=torch.stack([cross_entropy(each, target) for each in found.dense]).mean(),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.errors import OptionError, WeightsError
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -21,12 +22,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class GuardTables(BaseModel):
-    """The guard's two regressions, fitted to a set of weights."""
+    """The guard's two regressions, fitted to a set of weights, and how far it holds them back; see `Calibration`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     changes: dict[str, float]
     instances: dict[str, float]
+    strength: float = HOLD
 
     @property
     def sha256(self) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher.changes import Changes
+from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.errors import OptionError
 
 CHANGE_WEIGHTS = {
@@ -46,13 +47,15 @@ class Calibration:
     Attributes:
         changes: log-odds of `CHANGE_WEIGHTS`' kind, with the same keys.
         instances: log-odds of `INSTANCE_WEIGHTS`' kind, with the same keys.
+        strength: how far probabilities are held back towards the coarse mask, 0 to 0.5; see `hold`.
 
     Raises:
-        OptionError: a key is missing or unknown, or a value is not finite.
+        OptionError: a key is missing or unknown, or a value is not finite or out of its range.
     """
 
     changes: Mapping[str, float]
     instances: Mapping[str, float]
+    strength: float = HOLD
 
     def __post_init__(self) -> None:
         for name, given, wanted in (
@@ -64,6 +67,9 @@ class Calibration:
                     f"{name} of the guard's tables must have a finite number for each of {', '.join(wanted)}",
                     field=name,
                 )
+
+        if not 0 <= self.strength <= 0.5:
+            raise OptionError("strength of the guard's tables must be 0 to 0.5", field="strength")
 
     def change_chances(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Chance of each change to be right, of `Evidence.change_features`."""

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from maskmend.patcher import Rle, extract_patches, reassemble
 from maskmend.patcher.arbitrate import arbitrate, companies
-from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.errors import ImageError, MaskError, OptionError
 from maskmend.patcher.evidence import Calibration
 from maskmend.patcher.field import fade
@@ -205,7 +204,7 @@ class Engine:
                     part = slice(start, start + len(boxes))
                     start = part.stop
                     scaled = to_side(probabilities[part], int(boxes[0, 2] - boxes[0, 0]))
-                    found[work.index].append((scaled, self._votes(patches[part], scaled)))
+                    found[work.index].append((scaled, self._votes(work.refined, boxes, patches[part], scaled)))
         with self.stages.measure("reassemble"):
             for work in group:
                 probabilities, votes = (np.concatenate(parts) for parts in zip(*found[work.index], strict=True))
@@ -238,14 +237,12 @@ class Engine:
         # An edge that crosses the patch is about as long as its side.
         return np.asarray(boxes[inside >= AGAIN * side])
 
-    def _votes(self, patches: Patches, probabilities: Patches) -> Patches:
+    def _votes(self, mask: Rle, boxes: NDArray[np.int32], patches: Patches, probabilities: Patches) -> Patches:
         """What is averaged: probabilities held back by the guard, and fading towards the patches' borders."""
-        held = (
-            hold(probabilities, self._coarse_patches(patches, probabilities.shape[-1]), HOLD)
-            if self._options.guard
-            else probabilities
-        )
-        return fade(held)
+        if self._options.guard:
+            known = self._known(mask, boxes, patches)
+            probabilities = hold(probabilities, known, self._guard_options.calibration.strength)
+        return fade(probabilities)
 
     def _finish(self, image: NDArray[np.uint8], work: Proposal) -> InstanceResult:
         with self.stages.measure("guard"):
@@ -284,9 +281,9 @@ class Engine:
                     )
         return found
 
-    def _coarse_patches(self, patches: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-        """The mask channel at the size of the box, without the context around it."""
-        refiner = self._refiner
-        scale = refiner.input_size / (side + 2 * refiner.padding)
-        places = ((np.arange(side) + refiner.padding + 0.5) * scale).astype(np.int64)
-        return patches[:, 3][:, places[:, None], places[None, :]]
+    def _known(self, mask: Rle, boxes: NDArray[np.int32], patches: Patches) -> Patches:
+        """The mask in the boxes as -1 and +1, float32 [N, side, side], whatever size the network sees it in."""
+        side, padding = int(boxes[0, 2] - boxes[0, 0]), self._refiner.padding
+        if self._refiner.input_size == side + 2 * padding:
+            return patches[:, 3, padding : padding + side, padding : padding + side]
+        return np.stack([mask.crop(*box) for box in boxes.tolist()]).astype(np.float32) * 2 - 1
