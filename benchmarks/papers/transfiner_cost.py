@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from maskmend.clients.coco import read_coco
-from maskmend.models.architectures import build_network
+from maskmend.models.architectures import load_network
 from maskmend.models.transfiner import INPUT, Transfiner, count_all_macs
 from maskmend.models.zoo import resolve_weights
 from maskmend.patcher import as_rle, extract_patches
@@ -33,17 +33,6 @@ FORMS: dict[str, dict[str, Any]] = {
     "as shipped": {},
     "every cell of every level": {"regions": "full", "k": tuple(side * side for side in SIDES)},
 }
-
-
-def load(weights: str) -> Transfiner:
-    """The network of a shipped set."""
-    from safetensors.torch import load_file
-
-    found = resolve_weights(weights)
-    network = build_network(found.manifest.architecture, **found.manifest.arguments)
-    network.load_state_dict(load_file(found.safetensors_path))
-    assert isinstance(network, Transfiner)
-    return network.eval()
 
 
 @torch.no_grad()
@@ -112,7 +101,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=400)
     parser.add_argument("--plain", action="store_true", help="leave the costly comparison with every cell out")
     options = parser.parse_args()
-    network = load(options.weights)
+    network = load_network(resolve_weights(options.weights))
+    assert isinstance(network, Transfiner)
     found = nodes(network, options.coarse, options.images, options.gt, options.limit)
     print("| nodes per crop at | slots | median | mean | p95 | % of the cells |")
     print("| --- | --- | --- | --- | --- | --- |")

@@ -11,10 +11,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="networks need the train extra")
 
 from disks import disks  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from maskmend.models.architectures import build_network  # noqa: E402
+from maskmend.models.architectures import build_network, load_network  # noqa: E402
 from maskmend.models.export import MarginNetwork, sample_patches  # noqa: E402
 from maskmend.models.quadtree_ops import propagate, write_cells  # noqa: E402
 from maskmend.models.training.grow import take_trunk  # noqa: E402
@@ -335,9 +334,8 @@ def test_runtimes_agree_on_every_form(tmp_path: Path, changes: dict[str, object]
 
 
 def test_runtimes_agree_on_the_shipped_weights(tmp_path: Path) -> None:
-    found = resolve_weights("transfiner-small")
-    network = Transfiner(**found.manifest.arguments).eval()
-    network.load_state_dict(load_file(found.safetensors_path))
+    network = load_network(resolve_weights("transfiner-small"))
+    assert isinstance(network, Transfiner)
     compare(network, tmp_path, 9)
 
 

@@ -6,10 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from maskmend.models.registry import REFINERS
-from maskmend.patcher.errors import OptionError
+from maskmend.patcher.errors import OptionError, WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from maskmend.models.zoo import Weights
 
 ARCHITECTURES = {
     "boundary_unet": "maskmend.models.boundary_unet:BoundaryUnet",
@@ -49,3 +51,24 @@ def build_network(architecture: str, **arguments: Any) -> nn.Module:
             field="arguments",
         ) from error
     return network
+
+
+def load_network(weights: Weights) -> nn.Module:
+    """Build the network of a set of weights, in evaluation mode.
+
+    Raises:
+        WeightsError: the safetensors file is missing or damaged, or does not fit the architecture.
+    """
+    from safetensors.torch import load_file
+
+    weights.verify(("safetensors",))
+    manifest = weights.manifest
+    network = build_network(manifest.architecture, **manifest.arguments)
+    try:
+        network.load_state_dict(load_file(weights.safetensors_path))
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{weights.safetensors_path.name} does not fit the architecture {manifest.architecture}; fetch it again",
+            field="weights",
+        ) from error
+    return network.eval()

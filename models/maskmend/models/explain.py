@@ -15,10 +15,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
-from maskmend.models.architectures import build_network
+from maskmend.models import architectures
 from maskmend.models.export import margin
 from maskmend.models.quadtree_ops import propagate
 from maskmend.models.refiner import sigmoid
@@ -156,16 +155,8 @@ def load_network(weights: Weights) -> Transfiner:
             f"weights {manifest.name} are a {manifest.architecture[:64]}, which has no nodes; give those of a transfiner",
             field="weights",
         )
-    weights.verify(("safetensors",))
-    network = build_network(manifest.architecture, **manifest.arguments)
-    try:
-        network.load_state_dict(load_file(weights.safetensors_path))
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{weights.safetensors_path.name} does not fit the architecture {manifest.architecture}; fetch it again",
-            field="weights",
-        ) from error
-    found: Transfiner = network.eval()
+    found = architectures.load_network(weights)
+    assert isinstance(found, Transfiner)
     return found
 
 

@@ -162,7 +162,8 @@ def call_in_background(url: str, outcome: list[Any], **settings: Any) -> threadi
     def call() -> None:
         image, masks = scene((1200, 1200), count=12)
         try:
-            with Client(url, **settings) as client:
+            # Long enough for the server to be still at work when it is hit.
+            with Client(url, nms=0.7, passes=5, **settings) as client:
                 outcome.append(client.refine(image, masks))
         except MaskmendError as error:
             outcome.append(error)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import torch
-from safetensors.torch import load_file
 
-from maskmend.models.architectures import build_network
+from maskmend.models.architectures import load_network
 from maskmend.models.export import MarginNetwork
 from maskmend.models.runtimes.pool import Batch, Pool
 from maskmend.models.zoo import Weights
-from maskmend.patcher.errors import WeightsError
 
 
 class TorchRuntime:
@@ -19,17 +17,8 @@ class TorchRuntime:
     precision = "fp32"
 
     def __init__(self, weights: Weights, *, threads: int) -> None:
-        weights.verify(("safetensors",))
         self.version = str(torch.__version__).split("+")[0]
-        manifest = weights.manifest
-        network = build_network(manifest.architecture, **manifest.arguments)
-        try:
-            network.load_state_dict(load_file(weights.safetensors_path))
-        except RuntimeError as error:
-            raise WeightsError(
-                f"{weights.safetensors_path.name} does not fit the architecture {manifest.architecture}",
-                field="weights",
-            ) from error
+        manifest, network = weights.manifest, load_network(weights)
         self._network = MarginNetwork(network, manifest.patch, manifest.padding).eval()
         # Counts for the thread that calls it: the caller's own PyTorch keeps its threads.
         self._pool = Pool(threads, prepare=lambda: torch.set_num_threads(1))
