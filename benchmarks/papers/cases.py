@@ -61,7 +61,7 @@ class Cases:
 
 
 def add_options(parser: argparse.ArgumentParser, kinds: list[str], limit: int) -> None:
-    """The options that `read_cases` reads."""
+    """The options that `read_cases` reads, and how to print."""
     parser.add_argument("--gt", type=Path, required=True, help="COCO instances file")
     parser.add_argument("--images", type=Path, required=True, help="folder of the photographs")
     parser.add_argument(
@@ -70,6 +70,7 @@ def add_options(parser: argparse.ArgumentParser, kinds: list[str], limit: int) -
     parser.add_argument("--limit", type=int, default=limit, help="images at most, 1 or more")
     parser.add_argument("--every", type=int, default=1, help="only every n-th image, for frames of a video")
     parser.add_argument("--all", action="store_true", help="images of the training side too")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
 
 
 def read_cases(given: argparse.Namespace, kind: str, work: Path) -> Cases:

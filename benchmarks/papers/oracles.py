@@ -274,7 +274,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, kinds=["rcnn28", "polygon", "warp"], limit=14)
     parser.add_argument("--nms", type=float, default=0.25, help="overlap of patches")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     given = parser.parse_args(arguments)
     check(parser, given)
     results = {}

@@ -225,7 +225,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, kinds=["warp"], limit=14)
     parser.add_argument("--weights", default="bpr-small", help="of a refiner of patches of 64 px: a name or a path")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     given = parser.parse_args(arguments)
     check(parser, given)
     results = {}

@@ -22,12 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from maskmend.models.training.config import TrainingConfig, read_config
 from maskmend.models.training.grow import take_trunk
 from maskmend.models.training.loop import augment, learning_rate, validation_patches
-from maskmend.models.training.patches import INSTANCE, UNSURE, Patches, PatchMix, stream
+from maskmend.models.training.patches import UNSURE, Patches, PatchMix, stream
 from maskmend.models.training.sources import Sources
 from maskmend.models.training.tasks import BAND, boundary_band, instance_tensors, task_of
 from maskmend.models.training.train import CONFIGS
@@ -112,11 +111,10 @@ def measure(network: Transfiner, crops: Patches) -> dict[str, float]:
     right, total = np.zeros(2), 0
     for start in range(0, len(crops), 16):
         inputs, target, coarse = instance_tensors(crops[start : start + 16])
-        logits = functional.interpolate(network(inputs), (INSTANCE, INSTANCE), mode="bilinear", align_corners=False)
         sure, true = target != UNSURE, target == 1
         band = boundary_band(target, BAND) & sure
         total += int(band.sum())
-        for side, mask in enumerate((coarse == 1, logits > 0)):
+        for side, mask in enumerate((coarse == 1, network(inputs) > 0)):
             both, either = ((part & sure).flatten(1).sum(1) for part in (mask & true, mask | true))
             ious[side] += (both / either.clamp_min(1)).tolist()
             right[side] += int(((mask == true) & band).sum())

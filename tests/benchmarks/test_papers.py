@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -14,22 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paper_scripts import load
 
 from maskmend.patcher import Rle
 from maskmend.patcher.boundary import boundary_pixels
 
 REPOSITORY = Path(__file__).parents[2]
-FOLDER = REPOSITORY / "benchmarks" / "papers"
 SAMPLE = ["--gt", str(REPOSITORY / "samples" / "instances.json"), "--images", str(REPOSITORY / "samples" / "images")]
-
-
-def load(name: str) -> ModuleType:
-    """A script by its name, which the others use for it too."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return __import__(name)
-    finally:
-        sys.path.remove(str(FOLDER))
 
 
 regions, oracles = load("boundary_regions"), load("oracles")

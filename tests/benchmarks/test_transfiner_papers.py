@@ -5,24 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from paper_scripts import FOLDER, load
 
 torch = pytest.importorskip("torch", reason="networks need the train extra")
 
 REPOSITORY = Path(__file__).parents[2]
-FOLDER = REPOSITORY / "benchmarks" / "papers"
 SAMPLES = REPOSITORY / "samples"
-
-
-def load(name: str) -> ModuleType:
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return __import__(name)
-    finally:
-        sys.path.remove(str(FOLDER))
 
 
 ablations = load("transfiner_ablations")

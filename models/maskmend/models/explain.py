@@ -187,11 +187,8 @@ def attention_weights(layer: Layer, tokens: Tensor, mask: Tensor, skip: int = 0)
     Returns:
         Weights [B, heads, T - skip, T], and the values [B, heads, T, dim / heads] that they are weights of.
     """
-    count, depth = int(tokens.shape[1]), layer.dim // layer.heads
-    normal = layer.before(tokens)
-    query = layer.query(normal[:, skip:]).reshape(-1, count - skip, layer.heads, depth).transpose(1, 2)
-    key, value = layer.pair(normal).reshape(-1, count, 2, layer.heads, depth).permute(2, 0, 3, 1, 4).unbind(0)
-    scores = query @ key.transpose(-1, -2) / math.sqrt(depth) + mask
+    query, key, value = layer.project(tokens, skip)
+    scores = query @ key.transpose(-1, -2) / math.sqrt(layer.dim // layer.heads) + mask
     return scores.softmax(-1), value
 
 

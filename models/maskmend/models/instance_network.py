@@ -27,6 +27,8 @@ class InstanceNetwork(nn.Module):
         context: see there.
 
     Attributes:
+        widths: channels of the trunk's features at 112, 56 and 28 cells.
+        far: channels of those at 14.
         cell: side of a cell of the logits, in px of the crop.
         chooses: whether it chooses where to look, so that runtimes may choose differently; see `check_parity`.
 
@@ -37,10 +39,17 @@ class InstanceNetwork(nn.Module):
     cell = 1
     chooses = False
 
-    def __init__(self, detail: int, widths: Sequence[int], blocks: Sequence[int], context: int) -> None:
+    def __init__(
+        self,
+        detail: int = 8,
+        widths: Sequence[int] = (24, 48, 96),
+        blocks: Sequence[int] = (1, 1, 2),
+        context: int = 48,
+    ) -> None:
         super().__init__()
         if len(widths) != 3 or context < 2:
             raise OptionError("widths of the network must be three, with a context path", field="widths")
+        self.widths, self.far = tuple(widths), context
         self.trunk = Trunk(detail, widths, blocks, context)
         initialise(self.trunk)
 
@@ -55,25 +64,27 @@ class InstanceNetwork(nn.Module):
 
 
 def at_full_size(mask: Tensor, changes: Tensor) -> Tensor:
-    """Add what changes, found on cells of 2x2 px, to the coarse mask.
+    """Add what changes, found on cells of 2x2 px or enlarged from these, to the coarse mask.
 
     Where an edge passes through a cell, the cell says no more than how much of it is foreground. Where next to nothing
     changes, the coarse mask's own pixels know better.
 
     Args:
         mask: the coarse mask as -1/+1, float [B, 1, S, S].
-        changes: of its logits, float [B, 1, S / 2, S / 2].
+        changes: of its logits, float [B, 1, S / 2, S / 2] or [B, 1, S, S].
 
     Returns:
         Logits [B, 1, S, S]; those of the mask where nothing changes.
     """
-    coarse, wide = (
-        functional.interpolate(each, scale_factor=2.0, mode="bilinear", align_corners=False)
-        for each in (TRUST * functional.avg_pool2d(mask, 2), changes)
-    )
+    coarse = _enlarged(TRUST * functional.avg_pool2d(mask, 2))
+    wide = changes if changes.shape[-1] == mask.shape[-1] else _enlarged(changes)
     # A ramp and not a step: runtimes that differ by rounding differ by no more than that here.
     own = (1.5 - wide.abs()).clamp(0.0, 1.0)
     return wide + coarse + own * (TRUST * mask - coarse)
+
+
+def _enlarged(cells: Tensor) -> Tensor:
+    return functional.interpolate(cells, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def shares(target: Tensor, side: int) -> tuple[Tensor, Tensor]:
@@ -89,15 +100,39 @@ def near_edge(share: Tensor, radius: int = 1) -> Tensor:
     return (around > 1e-6) & (around < 1 - 1e-6)
 
 
-def cross_entropy(logits: Tensor, target: Tensor, emphasis: float = 3.0) -> Tensor:
+def off(mask: Tensor, share: Tensor) -> Tensor:
+    """How far the coarse mask is off in each cell, 0 to 1: float [B, 1, s, s].
+
+    Most cells have nothing to mend, and a network that is not paid for mending learns to leave alone: losses count these
+    cells more.
+
+    Args:
+        mask: the coarse mask as -1/+1, float [B, 1, S, S], S a multiple of s.
+        share: of true foreground, float [B, 1, s, s].
+    """
+    return (share - functional.avg_pool2d((mask > 0).float(), int(mask.shape[-1]) // int(share.shape[-1]))).abs()
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, emphasis: float = 3.0, *, mask: Tensor | None = None, wrong: float = 0.0
+) -> Tensor:
     """Mean cross-entropy of the cells that the target is sure of; those near the true edge count `1 + emphasis` times.
 
     Args:
         logits: float [B, 1, s, s].
         target: uint8 [B, 1, S, S] with 0, 1 and 2 for unsure, S a multiple of s.
         emphasis: see there.
+        mask: the coarse mask as -1/+1, float [B, 1, S, S]; for `wrong`.
+        wrong: how much more a cell counts where the coarse mask is all wrong, see `off`.
     """
     share, sure = shares(target, int(logits.shape[-1]))
     weight = sure * (1 + emphasis * near_edge(share).float())
+    if mask is not None:
+        weight = weight * (1 + wrong * off(mask, share))
     each = functional.binary_cross_entropy_with_logits(logits, share, reduction="none")
-    return torch.sum(each * weight) / weight.sum().clamp_min(1.0)
+    return weighted_mean(each, weight)
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean of values with weights of the same shape; 0 where nothing has weight."""
+    return torch.sum(values * weight) / weight.sum().clamp_min(1.0)

@@ -5,20 +5,29 @@ the crop (section 3.2), and inference takes a finer stage's word only along the 
 
 In the paper the coarsest mask holds what is known of the rest. Here the coarse mask may be fine where it is right, so that
 what is predicted, kept and blended is what changes about it at each size; the coarse mask itself is added at the end. For a
-mask that has 14 cells this is the paper's; untrained, the network changes nothing.
+mask that has 14 cells this is the paper's; untrained, the network changes nothing. A stage's head reads what the semantic
+classifier and the coarse mask say at its own size too: the features it gets were enlarged from half of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskmend.models.instance_network import TRUST, InstanceNetwork, at_full_size, cross_entropy, shares
+from maskmend.models.instance_network import (
+    TRUST,
+    InstanceNetwork,
+    at_full_size,
+    cross_entropy,
+    off,
+    shares,
+    weighted_mean,
+)
 from maskmend.models.trunk import conv_bn_relu
 from maskmend.patcher.errors import OptionError
 
@@ -127,14 +136,11 @@ class RefineMask(InstanceNetwork):
     """Multi-stage refinement of a crop.
 
     Args:
-        detail: see `Trunk`, as are `widths`, `blocks` and `context`.
-        widths: see there.
-        blocks: see there.
-        context: see there; instance features start from it.
         channels: of the instance features at 14 cells, halved at each further size.
         stages: 1 to 4, the last one of 14, 28, 56 or 112 cells.
         blend: `soft`, as Eq. 6 has it, with the boundary enlarged bilinearly; `hard`, as in the official code: a cell is of
             one or the other.
+        trunk: arguments of `InstanceNetwork`.
 
     Input: float32 [B, 4, 224, 224], normalised RGB and the coarse mask as -1/+1. Output: float32 [B, 1, 224, 224],
     foreground minus background logit.
@@ -145,15 +151,12 @@ class RefineMask(InstanceNetwork):
 
     def __init__(
         self,
-        detail: int = 8,
-        widths: Sequence[int] = (24, 48, 96),
-        blocks: Sequence[int] = (1, 1, 2),
-        context: int = 48,
         channels: int = 128,
         stages: int = STAGES,
         blend: str = "soft",
+        **trunk: Any,
     ) -> None:
-        super().__init__(detail, widths, blocks, context)
+        super().__init__(**trunk)
         if not 1 <= stages <= STAGES:
             raise OptionError(f"stages of the network must be 1 to {STAGES}", field="stages")
         if blend not in ("soft", "hard"):
@@ -162,10 +165,10 @@ class RefineMask(InstanceNetwork):
             raise OptionError("channels of the network must be 32 or more, in steps of 8", field="channels")
         self.stages, self.blend = stages, blend
         sizes = [channels >> stage for stage in range(stages)]
-        self.start = nn.Sequential(conv_bn_relu(context + 1, channels), conv_bn_relu(channels, channels))
-        self.semantic = SemanticHead(widths[0])
-        self.fusions = nn.ModuleList(Fusion(size, widths[0]) for size in sizes[:-1])
-        self.heads = nn.ModuleList(nn.Conv2d(size, 1, 1) for size in sizes)
+        self.start = nn.Sequential(conv_bn_relu(self.far + 1, channels), conv_bn_relu(channels, channels))
+        self.semantic = SemanticHead(self.widths[0])
+        self.fusions = nn.ModuleList(Fusion(size, self.widths[0]) for size in sizes[:-1])
+        self.heads = nn.ModuleList(nn.Conv2d(size + 2, 1, 1) for size in sizes)
         for head in self.heads:
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
@@ -179,10 +182,11 @@ class RefineMask(InstanceNetwork):
         features = self.start(torch.cat([found.far, coarse[0]], 1))
         stages: list[Stage] = []
         for stage, head in enumerate(self.heads):
-            stages.append(Stage(TRUST * coarse[stage], head(features)))
+            step = int(semantic.shape[-1]) // (COARSEST << stage)
+            logits, seen = TRUST * coarse[stage], functional.avg_pool2d(classes, step)
+            stages.append(Stage(logits, head(torch.cat([features, logits, seen], 1))))
             if stage < self.stages - 1:
-                step = int(semantic.shape[-1]) // (COARSEST << stage)
-                both = torch.cat([stages[-1].logits, functional.avg_pool2d(classes, step)], 1)
+                both = torch.cat([stages[-1].logits, seen], 1)
                 features = self.fusions[stage](features, functional.avg_pool2d(semantic, step), torch.sigmoid(both))
         return stages, classes
 
@@ -207,8 +211,8 @@ class RefineMask(InstanceNetwork):
             change = functional.interpolate(change, scale_factor=2.0, mode="bilinear", align_corners=False)
         return at_full_size(inputs[:, 3:4], change)
 
-    def training_loss(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """See `InstanceNetwork.training_loss`; Eq. 2 to 4.
+    def training_loss(self, inputs: Tensor, target: Tensor, wrong: float = 0.0) -> Tensor:
+        """See `InstanceNetwork.training_loss`, and `off` for `wrong`; Eq. 2 to 4.
 
         The first two stages learn everywhere, the others along the boundary of the truth or of the stage before (3.3).
         """
@@ -216,11 +220,11 @@ class RefineMask(InstanceNetwork):
         total = cross_entropy(classes, target, emphasis=0.0)
         for number, stage in enumerate(stages):
             share, sure = shares(target, int(stage.change.shape[-1]))
-            weight = sure.float()
+            weight = sure * (1 + wrong * off(inputs[:, 3:4], share))
             if number >= 2:
                 weight = weight * self._region(stages[number - 1], target)
             each = functional.binary_cross_entropy_with_logits(stage.logits, share, reduction="none")
-            total = total + WEIGHTS[number] * (each * weight).sum() / weight.sum().clamp_min(1.0)
+            total = total + WEIGHTS[number] * weighted_mean(each, weight)
         return total
 
     @torch.no_grad()

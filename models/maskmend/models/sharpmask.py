@@ -2,18 +2,18 @@
 
 Top-down refinement: an encoding of the mask grows from 14 to 224 cells, and at each size a refinement module merges it with
 what the trunk saw on its way down. The trunk's own decoder has no part in it, so this is the cheapest of the refiners of
-whole instances. What comes out is added to the coarse mask: untrained, the network changes nothing.
+whole instances. What comes out is what to change about the coarse mask: untrained, the network changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskmend.models.instance_network import TRUST, InstanceNetwork, cross_entropy
+from maskmend.models.instance_network import InstanceNetwork, at_full_size, cross_entropy
 from maskmend.patcher.errors import OptionError
 
 MODULES = 4
@@ -56,14 +56,11 @@ class SharpMask(InstanceNetwork):
     """Top-down refinement of a crop.
 
     Args:
-        detail: see `Trunk`, as are `widths`, `blocks` and `context`.
-        widths: see there.
-        blocks: see there.
-        context: see there; the mask encoding starts from it.
         channels: k_m = k_s of the first module.
         schedule: `constant`, schedule (a) of section 4.2: all modules have as many; `halving`, (b): half as many in each.
         hidden: most channels of the convolutions on skip features.
         form: see `Refinement`.
+        trunk: arguments of `InstanceNetwork`.
 
     Input: float32 [B, 4, 224, 224], normalised RGB and the coarse mask as -1/+1. Output: float32 [B, 1, 224, 224],
     foreground minus background logit.
@@ -74,16 +71,13 @@ class SharpMask(InstanceNetwork):
 
     def __init__(
         self,
-        detail: int = 8,
-        widths: Sequence[int] = (24, 48, 96),
-        blocks: Sequence[int] = (1, 1, 2),
-        context: int = 48,
         channels: int = 32,
         schedule: str = "halving",
         hidden: int = 64,
         form: str = "joined",
+        **trunk: Any,
     ) -> None:
-        super().__init__(detail, widths, blocks, context)
+        super().__init__(**trunk)
         if schedule not in SCHEDULES:
             raise OptionError(f"schedule of the network must be {' or '.join(SCHEDULES)}", field="schedule")
         if form not in FORMS:
@@ -92,8 +86,8 @@ class SharpMask(InstanceNetwork):
             raise OptionError(f"channels of the network must be {2 ** (MODULES - 1)} or more", field="channels")
         halves = 1 if schedule == "halving" else 0
         k = [channels >> (halves * n) for n in range(MODULES)]
-        sizes = (context, *reversed(widths))
-        self.encode = nn.Conv2d(context, k[0], 1)
+        sizes = (self.far, *reversed(self.widths))
+        self.encode = nn.Conv2d(self.far, k[0], 1)
         self.modules_ = nn.ModuleList(
             Refinement(skip, min(hidden, skip), here, here, after, form)
             for skip, here, after in zip(sizes, k, [*k[1:], k[-1]], strict=True)
@@ -112,9 +106,8 @@ class SharpMask(InstanceNetwork):
         mask = functional.relu(self.encode(far))
         for module, features in zip(self.modules_, (far, levels[0], *reversed(encoder)), strict=True):
             mask = module(features, mask)
-        out: Tensor = self.head(mask) + TRUST * inputs[:, 3:4]
-        return out
+        return at_full_size(inputs[:, 3:4], self.head(mask))
 
-    def training_loss(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """See `InstanceNetwork.training_loss`."""
-        return cross_entropy(self(inputs), target)
+    def training_loss(self, inputs: Tensor, target: Tensor, wrong: float = 0.0) -> Tensor:
+        """See `InstanceNetwork.training_loss`, and `cross_entropy` for `wrong`."""
+        return cross_entropy(self(inputs), target, mask=inputs[:, 3:4], wrong=wrong)

@@ -5,14 +5,15 @@ crop of 224 px. Detectors find incoherent cells, a quadtree of fixed capacity ta
 of them together, and what they say overwrites the mask from 28 cells up to 112.
 
 The paper's coarse mask has 28 cells and no more to lose; one from anywhere is fine where it is right. So what travels from
-level to level is not the mask but what changes about it, from nothing, and the mask at 112 is added at the end. For a mask
-that has 28 cells this is the paper's propagation; where there are no nodes, it is the mask that came.
+level to level is not the mask but what changes about it, from nothing, and the mask is added at the end. For a mask that has
+28 cells this is the paper's propagation; where there are no nodes, it is the mask that came.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,24 +104,25 @@ class Layer(nn.Module):
             mask: added to the scores, float [B, 1, 1, T].
             skip: tokens at the front that are looked at but need no result.
         """
-        count, depth = int(tokens.shape[1]), self.dim // self.heads
-        normal, kept = self.before(tokens), tokens[:, skip:]
-        query = self.query(normal[:, skip:]).reshape(-1, count - skip, self.heads, depth).transpose(1, 2)
-        key, value = self.pair(normal).reshape(-1, count, 2, self.heads, depth).permute(2, 0, 3, 1, 4).unbind(0)
-        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        kept = kept + self.out(seen.transpose(1, 2).reshape(-1, count - skip, self.dim))
+        kept = tokens[:, skip:]
+        seen = functional.scaled_dot_product_attention(*self.project(tokens, skip), attn_mask=mask)
+        kept = kept + self.out(seen.transpose(1, 2).reshape(-1, int(kept.shape[1]), self.dim))
         out: Tensor = kept + self.feed(self.after(kept))
         return out
+
+    def project(self, tokens: Tensor, skip: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Of tokens [B, T, dim], split into heads: queries [B, heads, T - skip, d], keys and values [B, heads, T, d]."""
+        count, depth = int(tokens.shape[1]), self.dim // self.heads
+        normal = self.before(tokens)
+        query = self.query(normal[:, skip:]).reshape(-1, count - skip, self.heads, depth).transpose(1, 2)
+        key, value = self.pair(normal).reshape(-1, count, 2, self.heads, depth).permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
 
 
 class Transfiner(InstanceNetwork):
     """Quadtree refinement of a crop.
 
     Args:
-        detail: see `Trunk`, as are `widths` (at 112, 56 and 28 cells), `blocks` and `context` (at 14).
-        widths: see there.
-        blocks: see there.
-        context: see there.
         k: most nodes at 28, 56 and 112 cells; fewer numbers leave the finer levels out.
         dim: of a token, a multiple of 4 and of `heads`.
         depth: transformer layers; 0 decodes each node on its own.
@@ -135,6 +137,7 @@ class Transfiner(InstanceNetwork):
         joint: one sequence of all levels; False gives each level its own.
         propagation: `all` levels are overwritten, or `leaves` only.
         upsample: `nearest` (the paper) or `bilinear` (the code) between levels.
+        trunk: arguments of `InstanceNetwork`.
 
     Input: float32 [B, 4, 224, 224], normalised RGB and the coarse mask as -1/+1. Output: float32 [B, 1, 224, 224],
     foreground minus background logit. Which cells are nodes is a matter of order: where two scores differ by no more than
@@ -148,10 +151,6 @@ class Transfiner(InstanceNetwork):
 
     def __init__(
         self,
-        detail: int = 8,
-        widths: Sequence[int] = (24, 48, 96),
-        blocks: Sequence[int] = (1, 1, 2),
-        context: int = 48,
         k: Sequence[int] = (96, 224, 448),
         dim: int = 64,
         depth: int = 3,
@@ -165,8 +164,9 @@ class Transfiner(InstanceNetwork):
         joint: bool = True,
         propagation: str = "all",
         upsample: str = "nearest",
+        **trunk: Any,
     ) -> None:
-        super().__init__(detail, widths, blocks, context)
+        super().__init__(**trunk)
         _check("detector", detector in ("paper", "code"), "paper or code")
         _check("regions", regions in ("incoherent", "boundary", "full"), "incoherent, boundary or full")
         _check("propagation", propagation in ("all", "leaves"), "all or leaves")
@@ -178,13 +178,13 @@ class Transfiner(InstanceNetwork):
         self.k, self.levels, self.regions = tuple(k), len(k), regions
         self.propagation, self.upsample, self.joint = propagation, upsample, joint
         self.thresholds = (CODE_THRESHOLDS if detector == "code" else (threshold,) * 3)[: self.levels]
-        sides = [FINEST >> n for n in (2, 1, 0)][: self.levels]
-        fine = [widths[n] for n in (2, 1, 0)][: self.levels]
+        self.sides = [FINEST >> n for n in (2, 1, 0)][: self.levels]
+        fine = [self.widths[n] for n in (2, 1, 0)][: self.levels]
         self.dense = nn.ModuleList([nn.Conv2d(width, 1, 1) for width in fine])
         self.cascade = detector == "paper"
         self.detectors = Detectors(fine, 24, self.cascade) if regions == "incoherent" else None
-        self.encoders = nn.ModuleList([NodeEncoder(c, dim, s, cues) for c, s in zip(fine, sides, strict=True)])
-        self.reference = nn.Linear(context, dim) if reference and depth else None
+        self.encoders = nn.ModuleList([NodeEncoder(c, dim, s, cues) for c, s in zip(fine, self.sides, strict=True)])
+        self.reference = nn.Linear(self.far, dim) if reference and depth else None
         self.layers = nn.ModuleList([Layer(dim, heads, feed * dim) for _ in range(depth)])
         self.decoder = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, 1))
         # At first a node is what its features alone say.
@@ -204,7 +204,7 @@ class Transfiner(InstanceNetwork):
 
     def propagated(self, found: Refined) -> Tensor:
         """What changes about the logits of the coarse mask at 112 cells: [B, 1, 112, 112]."""
-        none = found.coarse.new_zeros(1).expand(found.coarse.shape[0], 1, COARSEST, COARSEST)
+        none = found.mask.new_zeros(1).expand(found.mask.shape[0], 1, COARSEST, COARSEST)
         inner = self.propagation == "all"
         return propagate(none, found.nodes, found.changes, FINEST, mode=self.upsample, inner=inner)
 
@@ -237,8 +237,7 @@ class Transfiner(InstanceNetwork):
         said = self._decode(tokens, nodes, far)
         logits = [read_cells(alone, at) + new for alone, at, new in zip(dense, nodes, said, strict=True)]
         changes = [new - TRUST * read_cells(cue, at) for new, cue, at in zip(logits, coarse, nodes, strict=True)]
-        finest = TRUST * functional.avg_pool2d(mask, 2)
-        return Refined(mask, finest, dense, maps if self.cascade else maps[:1], truth, sure, nodes, logits, changes)
+        return Refined(mask, dense, maps if self.cascade else maps[:1], truth, sure, nodes, logits, changes)
 
     def training_loss(
         self,
@@ -266,18 +265,17 @@ class Transfiner(InstanceNetwork):
     def _choose(self, inputs: Tensor, maps: Sequence[Tensor], truth: Sequence[Tensor], k: Sequence[int]) -> list[Nodes]:
         # Logits and not probabilities: the latter are equal where the network is sure. `spread` keeps equal scores apart, as
         # not every runtime takes the first of them.
-        sides = [FINEST >> n for n in (2, 1, 0)][: self.levels]
         if self.regions == "boundary":
             passed = passing_cells(inputs[:, 3:4], 3)[: self.levels]
             scores = [
-                _CERTAIN * on[:, 0] - _CERTAIN / 2 + spread(s, inputs) for on, s in zip(passed, sides, strict=True)
+                _CERTAIN * on[:, 0] - _CERTAIN / 2 + spread(s, inputs) for on, s in zip(passed, self.sides, strict=True)
             ]
         elif self.regions == "full":
-            scores = [spread(s, inputs).expand(inputs.shape[0], -1, -1) + _CERTAIN for s in sides]
+            scores = [spread(s, inputs).expand(inputs.shape[0], -1, -1) + _CERTAIN for s in self.sides]
         else:
             scores = [found[:, 0].detach() for found in maps]
             if not self.cascade:
-                scores[1:] = [a + 1e-3 * spread(s, inputs) for a, s in zip(scores[1:], sides[1:], strict=True)]
+                scores[1:] = [a + 1e-3 * spread(s, inputs) for a, s in zip(scores[1:], self.sides[1:], strict=True)]
             if truth:
                 scores = [score + _CERTAIN * true[:, 0] for score, true in zip(scores, truth, strict=False)]
         return top_nodes(scores, k, [math.log(t / (1 - t)) for t in self.thresholds])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from maskmend.models.instance_network import cross_entropy
+from maskmend.models.instance_network import TRUST, cross_entropy, off, shares, weighted_mean
 from maskmend.models.quadtree_ops import Nodes, read_cells
 
 
@@ -17,7 +17,6 @@ class Refined(NamedTuple):
 
     Attributes:
         mask: the coarse mask as -1/+1 [B, 1, 224, 224].
-        coarse: the same as logits [B, 1, 112, 112].
         dense: logits [B, 1, s, s] of all cells of each level from their features alone, coarse to fine: what a node starts
             from, as it does from the mask head in the paper.
         maps: incoherence logits [B, 1, s, s] per level, coarse to fine; only the first with the detector of the code,
@@ -30,7 +29,6 @@ class Refined(NamedTuple):
     """
 
     mask: Tensor
-    coarse: Tensor
     dense: list[Tensor]
     maps: list[Tensor]
     truth: list[Tensor]
@@ -38,6 +36,11 @@ class Refined(NamedTuple):
     nodes: list[Nodes]
     logits: list[Tensor]
     changes: list[Tensor]
+
+    @property
+    def coarse(self) -> Tensor:
+        """The coarse mask as logits [B, 1, 112, 112]."""
+        return TRUST * functional.avg_pool2d(self.mask, 2)
 
 
 class Losses(NamedTuple):
@@ -69,38 +72,24 @@ def losses(found: Refined, target: Tensor, wrong: float = 0.0) -> Losses:
     Args:
         found: with `truth`, that is, made with the same target.
         target: uint8 [B, 1, 224, 224] with 0, 1 and 2 for unsure: nothing is learned there.
-        wrong: how much more a node counts where the coarse mask is wrong. Most nodes have nothing to mend, and a network
-            that is not paid for mending learns to leave alone.
+        wrong: how much more a node counts where the coarse mask is wrong, see `instance_network.off`.
     """
-    true, unsure = (target == 1).float(), (target == 2).float()
-    logits, wanted, counted = [], [], []
-    for nodes, logit in zip(found.nodes, found.logits, strict=True):
-        size = int(target.shape[-1]) // nodes.side
-        logits.append(logit)
-        share = functional.avg_pool2d(true, size)
+    wanted, counted = [], []
+    for nodes in found.nodes:
+        share, sure = shares(target, nodes.side)
         wanted.append(read_cells(share, nodes))
-        off = (share - functional.avg_pool2d((found.mask > 0).float(), size)).abs()
-        sure = read_cells(functional.max_pool2d(unsure, size), nodes) == 0
-        counted.append((nodes.valid & sure) * (1 + wrong * read_cells(off, nodes)))
-    logit, want, weight = torch.cat(logits, 1), torch.cat(wanted, 1), torch.cat(counted, 1)
+        more = 1 + wrong * read_cells(off(found.mask, share), nodes)
+        counted.append((nodes.valid & read_cells(sure, nodes)) * more)
+    logit, want, weight = (torch.cat(parts, 1) for parts in (found.logits, wanted, counted))
     difference = (torch.sigmoid(logit) - want).abs()
     entropy = functional.binary_cross_entropy_with_logits(logit, want, reduction="none")
     parts = [
-        _entropy(scores, on.float(), sure)
+        weighted_mean(functional.binary_cross_entropy_with_logits(scores, on.float(), reduction="none"), sure.float())
         for scores, on, sure in zip(found.maps, found.truth, found.sure, strict=False)
     ]
     return Losses(
-        refine=_mean(difference, weight),
-        entropy=_mean(entropy, weight),
+        refine=weighted_mean(difference, weight),
+        entropy=weighted_mean(entropy, weight),
         incoherence=torch.stack(parts).mean() if parts else logit.new_zeros(()),
         dense=torch.stack([cross_entropy(each, target) for each in found.dense]).mean(),
     )
-
-
-def _entropy(logits: Tensor, wanted: Tensor, sure: Tensor) -> Tensor:
-    each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    return _mean(each, sure.float())
-
-
-def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    return (values * weight).sum() / weight.sum().clamp_min(1.0)

@@ -9,12 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.clients.explain.bpr import boxes_on, instance_view, outlines_on, outlines_view, verdict
 from maskmend.clients.explain.crop import Crop, turned
 from maskmend.clients.explain.drawing import (
     BLACK,
     GAP,
-    GREEN,
     GREY,
     ORANGE,
     PURPLE,
@@ -38,6 +36,7 @@ from maskmend.clients.explain.drawing import (
     scaled,
 )
 from maskmend.clients.explain.first_pass import FirstPass
+from maskmend.clients.explain.overview import OUTLINES, boxes_on, instance_view, outlines_on, outlines_view, verdict
 from maskmend.clients.explain.picks import Pick
 from maskmend.patcher import Rle
 
@@ -61,9 +60,7 @@ def draw_transfiner(first: FirstPass, chosen: int, crop: Crop, picks: Sequence[P
     """
     parts = [caption(title, WIDTH, scale=0.62), row([*_overview(first, chosen), *_nodes(crop)], SIDE)]
     keys = [
-        Key("coarse mask", RED, line=True),
-        Key("after the first pass", SKY, line=True),
-        Key("result of all passes and the guard", GREEN, line=True),
+        *OUTLINES,
         *[Key("every box before suppression", GREY, line=True)] * (len(first.dense) > 1),
         *[Key("box", YELLOW, line=True)] * (len(first.boxes) > 1),
         Key(f"box {chosen}", PURPLE, line=True),

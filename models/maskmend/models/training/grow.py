@@ -28,11 +28,7 @@ def grow(network: nn.Module, weights: str) -> None:
         OptionError: `weights` is unknown, or its network does not fit into this one.
         WeightsError: its files are damaged.
     """
-    from safetensors.torch import load_file
-
-    found = resolve_weights(weights)
-    found.verify(("safetensors",))
-    _insert(network, load_file(found.safetensors_path), weights)
+    _insert(network, _trained(weights), weights)
 
 
 def take_trunk(network: nn.Module, weights: str) -> None:
@@ -46,17 +42,22 @@ def take_trunk(network: nn.Module, weights: str) -> None:
         OptionError: the network has no trunk, `weights` is unknown, or its trunk has another shape.
         WeightsError: its files are damaged.
     """
+    trunk = getattr(network, "trunk", None)
+    if not isinstance(trunk, Trunk):
+        raise OptionError("trunk is given, but this architecture has none to take it; leave it out", field="trunk")
+    mine, theirs = trunk.state_dict(), _trained(weights)
+    if any(name not in theirs or theirs[name].shape != value.shape for name, value in mine.items()):
+        raise OptionError(f"trunk is {weights[:64]!r}, whose trunk has other layers than this one", field="trunk")
+    trunk.load_state_dict({name: theirs[name] for name in mine})
+
+
+def _trained(weights: str) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     found = resolve_weights(weights)
     found.verify(("safetensors",))
-    trunk = getattr(network, "trunk", None)
-    if not isinstance(trunk, Trunk):
-        raise OptionError("trunk is given, but this architecture has none to take it; leave it out", field="trunk")
-    mine, theirs = trunk.state_dict(), load_file(found.safetensors_path)
-    if any(name not in theirs or theirs[name].shape != value.shape for name, value in mine.items()):
-        raise OptionError(f"trunk is {weights[:64]!r}, whose trunk has other layers than this one", field="trunk")
-    trunk.load_state_dict({name: theirs[name] for name in mine})
+    state: dict[str, Tensor] = load_file(found.safetensors_path)
+    return state
 
 
 @torch.no_grad()
