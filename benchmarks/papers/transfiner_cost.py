@@ -21,7 +21,8 @@ import torch
 
 from maskmend.clients.coco import read_coco
 from maskmend.models.architectures import load_network
-from maskmend.models.transfiner import INPUT, Transfiner, count_all_macs
+from maskmend.models.export import count_macs
+from maskmend.models.transfiner import INPUT, Transfiner
 from maskmend.models.zoo import resolve_weights
 from maskmend.patcher import as_rle, extract_patches
 from maskmend.patcher.images import load_image
@@ -94,7 +95,7 @@ def _macs(arguments: dict[str, Any]) -> float:
     # Shapes alone: the scores of every cell with every other would take gigabytes.
     with torch.device("meta"):
         network = Transfiner(**arguments)
-    return count_all_macs(network) / 1e9
+    return count_macs(network, INPUT) / 1e9
 
 
 def main() -> None:

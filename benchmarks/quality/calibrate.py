@@ -38,8 +38,6 @@ from maskmend.service import Engine
 SAY = {"composed": 1.0, "nuclei": 1.0, "coco-cc": 0.25}
 """Weight of each set. COCO's polygons are off by 2 to 4 px: a right change often counts as wrong there."""
 SETS = (*SAY, "davis")
-HARM_COUNTS = 2.0
-"""How much more a lower IoU counts than a higher one."""
 CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
 SEED = 90_210
 HARM = 0.005
@@ -158,8 +156,8 @@ def mask_of(case: Case, kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.where(chosen, case.evidence.after, case.evidence.before)
 
 
-def fit_instances(found: list[Case], changes: dict[str, float], caution: float) -> dict[str, float]:
-    """Table for `INSTANCE_WEIGHTS`: is the IoU higher? Large differences count more."""
+def fit_instances(found: list[Case], changes: dict[str, float], caution: float, harm: float) -> dict[str, float]:
+    """Table for `INSTANCE_WEIGHTS`: is the IoU higher? Large differences count more, harm `harm` times as much as gain."""
     rows, gains, names = [], [], []
     for case in found:
         kept = kept_changes(case, changes, caution)
@@ -168,7 +166,7 @@ def fit_instances(found: list[Case], changes: dict[str, float], caution: float) 
             gains.append(_iou(mask_of(case, kept), case) - _iou(case.evidence.before, case))
             names.append(case.set)
     gain = np.array(gains)
-    weight = balanced(names) * np.minimum(np.abs(gain), 0.05) * np.where(gain < 0, HARM_COUNTS, 1.0)
+    weight = balanced(names) * np.minimum(np.abs(gain), 0.05) * np.where(gain < 0, harm, 1.0)
     theta = fit(np.stack(rows), gain > 0, weight + 1e-12)
     return dict(zip(INSTANCE_WEIGHTS, theta.tolist(), strict=True))
 
@@ -217,6 +215,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=6, help="instances of one image and kind")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--strength", type=float, default=HOLD, help="how far probabilities are held back")
+    parser.add_argument("--harm", type=float, default=2.0, help="how much more a lower IoU counts than a higher one")
     parser.add_argument("--fit", nargs="+", help="weights to fit on, if not on all of --weights")
     parser.add_argument(
         "--write", action="store_true", help="into the manifest; for tables fitted on one set of weights"
@@ -228,7 +227,9 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Case]] = {}
     for weights in arguments.weights:
-        file = arguments.work / f"{Path(weights).stem}.pkl"
+        used = resolve_weights(weights).manifest.sha256["onnx"][:8]
+        asked = f"{used}-{arguments.strength:g}-{arguments.scenes}-{arguments.most}-{arguments.every}"
+        file = arguments.work / f"{Path(weights).stem}-{asked}.pkl"
         if not file.is_file():
             refiner = load_refiner(weights=weights, threads=arguments.threads)
             refiner.calibration = replace(refiner.calibration, strength=arguments.strength)
@@ -243,7 +244,7 @@ def main() -> None:
     every = [case for weights in fitted_on for case in found[weights]]
     fitted = [case for case in every if case.set in SAY]
     changes = fit_changes(fitted)
-    whole = fit_instances(fitted, changes, 0.5)
+    whole = fit_instances(fitted, changes, 0.5, arguments.harm)
     for title, table in (("CHANGE_WEIGHTS", changes), ("INSTANCE_WEIGHTS", whole)):
         print(f"{title} = {{")
         for key, value in table.items():

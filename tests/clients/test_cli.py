@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from small_job import Run, SmallJob
 
+from maskmend.models.registry import REFINERS
 from maskmend.patcher import Rle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,6 +36,12 @@ def test_every_command_explains_itself_with_an_example(run: Run, command: str) -
     done = run(command, *more, "--help")
     assert done.returncode == 0
     assert f"maskmend {command}" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["refine", "explain"])
+def test_help_names_every_refiner(run: Run, command: str) -> None:
+    said = run(command, "--help").stdout
+    assert not [name for name in REFINERS if name not in said]
 
 
 def test_help_is_quick_because_it_loads_no_runtime(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ torch = pytest.importorskip("torch", reason="networks need the train extra")
 from disks import disks  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from maskmend.models.architectures import build_network  # noqa: E402
+from maskmend.models.architectures import build_network, load_network  # noqa: E402
 from maskmend.models.export import MarginNetwork, check_parity, export_onnx, sample_patches  # noqa: E402
-from maskmend.models.instance_network import InstanceNetwork, at_full_size, cross_entropy, near_edge  # noqa: E402
+from maskmend.models.instance_network import InstanceNetwork, at_full_size, cross_entropy, near_edge, off  # noqa: E402
 from maskmend.models.refinemask import Fusion, RefineMask, Stage, boundary_region  # noqa: E402
 from maskmend.models.sharpmask import Refinement, SharpMask  # noqa: E402
 from maskmend.models.training.grow import take_trunk  # noqa: E402
+from maskmend.models.zoo import resolve_weights  # noqa: E402
 from maskmend.patcher.errors import OptionError  # noqa: E402
 
 SMALL = {"detail": 4, "widths": (8, 8, 16), "context": 8}
@@ -26,7 +28,7 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("refinemask", {"channels": 32, "blend": "hard"}),
     ("refinemask", {"channels": 32, "stages": 2}),
     ("sharpmask", {"channels": 16}),
-    ("sharpmask", {"channels": 8, "schedule": "constant", "form": "split"}),
+    ("sharpmask", {"channels": 8, "schedule": "constant", "form": "split", "skips": "encoder"}),
 ]
 
 
@@ -74,8 +76,8 @@ def test_every_form_learns_and_nothing_where_the_target_is_unsure(name: str, cha
     assert float(network.training_loss(inputs, torch.full_like(target, 2)).detach()) == 0
     network.training_loss(inputs, target).backward()
     idle = {part for part, p in network.named_parameters() if p.grad is None or not p.grad.any()}
-    # The trunk's decoder has no part in SharpMask.
-    unused = ("trunk.lateral", "trunk.decoder") if name == "sharpmask" else ()
+    # The trunk's decoder has no part in the paper's form of SharpMask.
+    unused = ("trunk.lateral", "trunk.decoder") if changes.get("skips") == "encoder" else ()
     assert not {part for part in idle if not part.startswith(unused)}
 
 
@@ -87,15 +89,15 @@ def test_few_steps_on_a_trained_trunk_beat_the_coarse_masks(name: str) -> None:
     take_trunk(network, "bpr-small")
     network.trunk.requires_grad_(False)
     optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], 4e-3)
-    for step in range(30):
-        inputs, target = disks(3, step)
+    for step in range(16):
+        inputs, target = disks(2, step)
         network.train()
         network.trunk.eval()
         loss = network.training_loss(inputs, target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    inputs, target = disks(8, 999)
+    inputs, target = disks(6, 999)
     with torch.no_grad():
         refined = MarginNetwork(network.eval(), 224)(inputs).unsqueeze(1) > 0
     ious = []
@@ -109,23 +111,33 @@ def test_few_steps_on_a_trained_trunk_beat_the_coarse_masks(name: str) -> None:
 @pytest.mark.parametrize(("name", "changes"), VARIANTS)
 def test_runtimes_agree_on_every_form(tmp_path: Path, name: str, changes: dict[str, object]) -> None:
     pytest.importorskip("onnx", reason="exporting needs the train extra")
+    network = small(name, **changes)
+    path = tmp_path / "network.onnx"
+    export_onnx(network, path, input_size=224, patch=224 // network.cell)
+    compare(network, path, sample_patches(3, 224))
+
+
+@pytest.mark.parametrize("weights", ["refinemask-small", "sharpmask-small"])
+def test_runtimes_agree_on_the_shipped_weights(weights: str) -> None:
+    found = resolve_weights(weights)
+    network = load_network(found)
+    assert isinstance(network, InstanceNetwork)
+    inputs, _ = disks(5, 21)
+    compare(network, found.onnx_path, inputs)
+
+
+def compare(network: InstanceNetwork, path: Path, sample: torch.Tensor) -> None:
+    """PyTorch, ONNX Runtime and OpenVINO."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     openvino = pytest.importorskip("openvino", reason="openvino is not installed")
-    network = small(name, **changes)
-    path, patch = tmp_path / "network.onnx", 224 // network.cell
-    export_onnx(network, path, input_size=224, patch=patch)
-    sample = sample_patches(3, 224)
-    assert check_parity(MarginNetwork(network, patch), path, sample) <= 1e-4
+    module = MarginNetwork(network, 224 // network.cell)
+    assert check_parity(module, path, sample) <= 1e-4
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     got = openvino.Core().compile_model(str(path), "CPU", options)([sample.numpy()])[0]
     with torch.no_grad():
-        wanted = MarginNetwork(network, patch)(sample).numpy()
-    difference = np.abs(got - wanted)
-    if name == "refinemask":
-        # A cell that is within rounding of the edge is of the boundary here and not there.
-        assert np.median(difference.reshape(3, -1).max(1)) <= 1e-4
-    else:
-        assert difference.max() <= 1e-4
+        difference = np.abs(got - module(sample).numpy()).reshape(len(sample), -1).max(1)
+    # Where a cell is within rounding of the edge, it is of the boundary here and not there.
+    assert (np.median(difference) if network.chooses else difference.max()) <= 1e-4
 
 
 def test_both_forms_of_a_refinement_module_are_one() -> None:
@@ -201,6 +213,7 @@ def test_a_finer_stage_counts_along_the_boundary_of_the_one_before() -> None:
         ("refinemask", {"channels": 20}),
         ("sharpmask", {"schedule": "c"}),
         ("sharpmask", {"form": "other"}),
+        ("sharpmask", {"skips": "both"}),
         ("sharpmask", {"channels": 4}),
         ("sharpmask", {"widths": (8, 16)}),
     ],
@@ -229,3 +242,27 @@ def test_cross_entropy_counts_cells_near_the_edge_more_and_unsure_ones_not() -> 
     wrong[0, 0, 0] = -wrong[0, 0, 0]
     assert float(cross_entropy(wrong, target)) < 1e-6
     assert float(cross_entropy(logits, target)) == pytest.approx(np.log(2), rel=1e-5)
+
+
+def test_cells_where_the_coarse_mask_is_wrong_count_more_where_asked() -> None:
+    target = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    target[:, :, :, 4:] = 1
+    mask = torch.where(target == 1, 1.0, -1.0)
+    mask[:, :, :, 2:4] = 1
+    logits = torch.zeros(1, 1, 4, 4)
+    share = functional.avg_pool2d((target == 1).float(), 2)
+    assert off(mask, share)[0, 0, 0].tolist() == [0, 1, 0, 0]
+    # All is equally uncertain, so that weights cancel out; and then only the column that is wrong is.
+    assert float(cross_entropy(logits, target, mask=mask, wrong=2.0)) == pytest.approx(math.log(2))
+    logits[:, :, :, [0, 2, 3]] = 20 * (2 * share - 1)[:, :, :, [0, 2, 3]]
+    plain, more = (float(cross_entropy(logits, target, 0.0, mask=mask, wrong=wrong)) for wrong in (0.0, 2.0))
+    assert plain == pytest.approx(math.log(2) / 4, rel=1e-4)
+    assert more == pytest.approx(3 * math.log(2) / 6, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["refinemask", "sharpmask"])
+def test_every_network_can_be_paid_for_mending(name: str) -> None:
+    network = small(name).train()
+    inputs, target = disks(2, 4)
+    losses = [float(network.training_loss(inputs, target, wrong=wrong).detach()) for wrong in (0.0, 5.0)]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)

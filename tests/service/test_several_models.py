@@ -1,4 +1,4 @@
-"""One server with two refiners: asked by name, by refiner, or not at all; the same masks as in this process."""
+"""One server with all refiners: asked by name, by refiner, or not at all; the same masks as in this process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ pytest.importorskip("fastapi", reason="the service needs the serve extra")
 from running import Running, running, scene
 
 from maskmend.clients import Client, Refiner
+from maskmend.models.registry import REFINERS
 
-WEIGHTS = ("bpr-small", "transfiner-small")
+WEIGHTS = [kind.weights for kind in REFINERS.values()]
+INSTANCE = [name for name, kind in REFINERS.items() if kind.crop == "instance"]
 # Larger than a box, so that tiles tell.
 IMAGE, MASKS = scene((420, 560), 1)
 
@@ -35,9 +37,8 @@ def at(server: Running, scheme: str, **options: object) -> Client:
     ("options", "wanted"),
     [
         ({}, "bpr-small"),
-        ({"refiner": "bpr"}, "bpr-small"),
-        ({"refiner": "transfiner"}, "transfiner-small"),
         ({"weights": "transfiner-small"}, "transfiner-small"),
+        *(({"refiner": name}, kind.weights) for name, kind in REFINERS.items()),
     ],
 )
 def test_a_model_is_found_by_its_name_or_by_its_refiner(
@@ -47,16 +48,16 @@ def test_a_model_is_found_by_its_name_or_by_its_refiner(
         assert client.refine(IMAGE, MASKS).provenance["weights"] == wanted
 
 
-@pytest.mark.parametrize("tiles", [True, False])
-def test_a_server_gives_the_masks_of_this_process(server: Running, tiles: bool) -> None:
-    here = Refiner("transfiner", tiles=tiles, guard=False, threads=1).refine(IMAGE, MASKS)
+@pytest.mark.parametrize(("refiner", "tiles"), [*((name, True) for name in INSTANCE), ("transfiner", False)])
+def test_a_server_gives_the_masks_of_this_process(server: Running, refiner: str, tiles: bool) -> None:
+    here = Refiner(refiner, tiles=tiles, guard=False, threads=1).refine(IMAGE, MASKS)
     assert here.instances[0].changed_pixels
     for scheme in ("http", "grpc"):
-        with at(server, scheme, refiner="transfiner", tiles=tiles, guard=False) as client:
+        with at(server, scheme, refiner=refiner, tiles=tiles, guard=False) as client:
             there = client.refine(IMAGE, MASKS)
         assert np.array_equal(here.masks, there.masks)
         assert there.provenance["tiles"] == int(tiles)
-    other = Refiner("transfiner", tiles=not tiles, guard=False, threads=1).refine(IMAGE, MASKS)
+    other = Refiner(refiner, tiles=not tiles, guard=False, threads=1).refine(IMAGE, MASKS)
     assert not np.array_equal(other.masks, here.masks)
 
 

@@ -29,7 +29,7 @@ class Refiner:
         result = refiner.refine("cat.jpg", masks)
 
     Args:
-        refiner: `bpr` or `transfiner`; None for that of the weights, or `bpr` without any.
+        refiner: one of `REFINERS`; None for that of the weights, or `bpr` without any.
         weights: name of a shipped set or a path; None for the refiner's own.
         runtime: `auto`, `openvino`, `onnx` or `torch`.
         precision: `fp32`, or `bf16` with openvino.

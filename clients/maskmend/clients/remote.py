@@ -26,7 +26,7 @@ class Remote:
     Args:
         url: of the server: `http://`, `https://`, `grpc://` or `grpcs://`, host, port, and for HTTP a path in front of
             `/v1` if there is one.
-        refiner: `bpr` or `transfiner`; None for that of the weights.
+        refiner: one of `REFINERS`; None for that of the weights.
         weights: name of a model that the server has; None for its first of the refiner, or its default.
         precision: `fp32` or `bf16`, which must be what the model is served with; None for whichever that is.
         nms: overlap of patches, 0.15 (fewest) to 0.55 (best quality).

@@ -19,8 +19,6 @@ ARCHITECTURES = {
     "hrnet_w12_slim": "maskmend.models.hrnet:hrnet_w12_slim",
     "hrnet_w18_small": "maskmend.models.hrnet:hrnet_w18_small",
     "hrnet_w48": "maskmend.models.hrnet:hrnet_w48",
-    "refinemask": "maskmend.models.refinemask:RefineMask",
-    "sharpmask": "maskmend.models.sharpmask:SharpMask",
 }
 """Module and class of each network that is not that of a refiner of the same name."""
 

@@ -170,7 +170,7 @@ def write_weights(
             patch=patch,
             padding=padding,
             parameters=sum(p.numel() for p in network.parameters()),
-            gmac=round(_count(network, input_size) / 1e9, 4),
+            gmac=round(count_macs(network, input_size) / 1e9, 4),
             sha256={kind: sha256(folder / f"{name}.{kind}") for kind in ("onnx", "safetensors")},
             license=license,
             source=source,
@@ -184,30 +184,14 @@ def write_weights(
     return Weights(manifest=manifest, folder=out_dir)
 
 
-def _count(network: nn.Module, input_size: int) -> int:
-    if getattr(network, "chooses", False):
-        from maskmend.models.transfiner import count_all_macs
-
-        found: int = count_all_macs(network, input_size)
-    else:
-        found = count_macs(network, input_size)
-    return found
-
-
 @torch.no_grad()
 def count_macs(network: nn.Module, input_size: int) -> int:
-    """Multiply-accumulates of the convolutions for one patch."""
-    total = 0
+    """Multiply-accumulates for one patch: convolutions, linear layers and attention."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
 
-    def count(module: nn.Module, _: Any, output: Tensor) -> None:
-        nonlocal total
-        assert isinstance(module, nn.Conv2d)
-        kernel = module.kernel_size[0] * module.kernel_size[1]
-        total += output[0].numel() * module.in_channels // module.groups * kernel
-
-    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
-    device = next(network.parameters()).device
-    network.eval()(torch.zeros((1, 4, input_size, input_size), device=device))
-    for hook in hooks:
-        hook.remove()
-    return total
+    patch = torch.zeros((1, 4, input_size, input_size), device=next(network.parameters()).device)
+    # The fused attention of a CPU is not counted; the plain one gives the same products.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        network.eval()(patch)
+    return int(counter.get_total_flops()) // 2

@@ -149,6 +149,9 @@ class RefineMask(InstanceNetwork):
         OptionError: an option is unknown or out of its range.
     """
 
+    # Where the edge of a stage is within rounding, runtimes may draw its region differently.
+    chooses = True
+
     def __init__(
         self,
         channels: int = 128,

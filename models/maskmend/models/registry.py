@@ -26,4 +26,6 @@ class RefinerKind:
 REFINERS = {
     "bpr": RefinerKind("patch", "maskmend.models.boundary_unet:BoundaryUnet", "bpr-small"),
     "transfiner": RefinerKind("instance", "maskmend.models.transfiner:Transfiner", "transfiner-small"),
+    "refinemask": RefinerKind("instance", "maskmend.models.refinemask:RefineMask", "refinemask-small"),
+    "sharpmask": RefinerKind("instance", "maskmend.models.sharpmask:SharpMask", "sharpmask-small"),
 }

@@ -1,8 +1,9 @@
 """SharpMask (Pinheiro et al., ECCV 2016) on crops of an image with a coarse mask from anywhere.
 
 Top-down refinement: an encoding of the mask grows from 14 to 224 cells, and at each size a refinement module merges it with
-what the trunk saw on its way down. The trunk's own decoder has no part in it, so this is the cheapest of the refiners of
-whole instances. What comes out is what to change about the coarse mask: untrained, the network changes nothing.
+features of the trunk. In the paper these are what a feedforward network saw on its way down. That is a form here too, the
+cheapest of the refiners of whole instances; the other one takes what our trunk makes of them on its way up, which is trained
+already. What comes out is what to change about the coarse mask: untrained, the network changes nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from maskmend.patcher.errors import OptionError
 MODULES = 4
 SCHEDULES = ("constant", "halving")
 FORMS = ("joined", "split")
+SKIPS = ("decoder", "encoder")
 
 
 class Refinement(nn.Module):
@@ -60,6 +62,8 @@ class SharpMask(InstanceNetwork):
         schedule: `constant`, schedule (a) of section 4.2: all modules have as many; `halving`, (b): half as many in each.
         hidden: most channels of the convolutions on skip features.
         form: see `Refinement`.
+        skips: features of the trunk that are merged: `encoder`, those on its way down, as in the paper; `decoder`, those on
+            its way up.
         trunk: arguments of `InstanceNetwork`.
 
     Input: float32 [B, 4, 224, 224], normalised RGB and the coarse mask as -1/+1. Output: float32 [B, 1, 224, 224],
@@ -75,6 +79,7 @@ class SharpMask(InstanceNetwork):
         schedule: str = "halving",
         hidden: int = 64,
         form: str = "joined",
+        skips: str = "decoder",
         **trunk: Any,
     ) -> None:
         super().__init__(**trunk)
@@ -82,8 +87,11 @@ class SharpMask(InstanceNetwork):
             raise OptionError(f"schedule of the network must be {' or '.join(SCHEDULES)}", field="schedule")
         if form not in FORMS:
             raise OptionError(f"form of the network must be {' or '.join(FORMS)}", field="form")
+        if skips not in SKIPS:
+            raise OptionError(f"skips of the network must be {' or '.join(SKIPS)}", field="skips")
         if channels < 2 ** (MODULES - 1):
             raise OptionError(f"channels of the network must be {2 ** (MODULES - 1)} or more", field="channels")
+        self.skips = skips
         halves = 1 if schedule == "halving" else 0
         k = [channels >> (halves * n) for n in range(MODULES)]
         sizes = (self.far, *reversed(self.widths))
@@ -102,9 +110,11 @@ class SharpMask(InstanceNetwork):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits [B, 1, 224, 224] of crops [B, 4, 224, 224]."""
-        _, encoder, levels, far = self.trunk.features(inputs, decode=False)
+        decode = self.skips == "decoder"
+        _, encoder, levels, far = self.trunk.features(inputs, decode=decode)
         mask = functional.relu(self.encode(far))
-        for module, features in zip(self.modules_, (far, levels[0], *reversed(encoder)), strict=True):
+        finer = levels[1:] if decode else encoder[::-1]
+        for module, features in zip(self.modules_, (far, levels[0], *finer), strict=True):
             mask = module(features, mask)
         return at_full_size(inputs[:, 3:4], self.head(mask))
 

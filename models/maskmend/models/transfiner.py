@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskmend.models.instance_network import INPUT, TRUST, InstanceNetwork, at_full_size
+from maskmend.models.instance_network import TRUST, InstanceNetwork, at_full_size
 from maskmend.models.quadtree_ops import (
     Nodes,
     lost_maps,
@@ -306,16 +306,3 @@ class Transfiner(InstanceNetwork):
 def _check(field: str, right: bool, wanted: str) -> None:
     if not right:
         raise OptionError(f"{field} of the network is not usable; give {wanted}", field=field)
-
-
-@torch.no_grad()
-def count_all_macs(network: nn.Module, input_size: int = INPUT) -> int:
-    """Multiply-accumulates for one crop: convolutions, linear layers and attention."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    crop = torch.zeros((1, 4, input_size, input_size), device=next(network.parameters()).device)
-    # The fused attention of a CPU is not counted; the plain one gives the same products.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        network.eval()(crop)
-    return int(counter.get_total_flops()) // 2

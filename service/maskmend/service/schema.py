@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from maskmend.models.registry import REFINERS
 from maskmend.patcher.defaults import CAUTION, REACH
 from maskmend.service.options import EngineOptions
 
@@ -41,7 +42,9 @@ class RefineOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     refiner: str | None = Field(
-        default=None, max_length=64, description="bpr or transfiner: the first served model of it, without weights."
+        default=None,
+        max_length=64,
+        description=f"{', '.join(REFINERS)}: the first served model of it, without weights.",
     )
     weights: str | None = Field(default=None, max_length=64, description="Name of a served model; see GET /v1/models.")
     precision: Literal["fp32", "bf16"] | None = Field(default=None, description="Must be one the model is served with.")

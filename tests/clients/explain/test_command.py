@@ -13,8 +13,10 @@ from explain_words import Explain, needs_torch, picture
 from small_job import Run, SmallJob
 
 from maskmend.clients import Refiner
+from maskmend.models.registry import REFINERS
 from maskmend.patcher import Rle, boundary_boxes, boundary_pixels, extract_patches
 from maskmend.patcher.images import load_image
+from maskmend.patcher.instance_boxes import instance_boxes
 
 
 def test_bpr_is_shown_as_the_engine_works(run: Run, one: tuple[Path, Path], tmp_path: Path) -> None:
@@ -38,6 +40,20 @@ def test_bpr_is_shown_as_the_engine_works(run: Run, one: tuple[Path, Path], tmp_
     assert max(boxes["changed_pixels"]) <= facts["first_pass"]["changed_pixels"]
     assert facts["first_pass"]["changed_pixels"] > 0
     assert f"{boxes['dense']} before suppression, {boxes['kept']} kept" in done.stderr
+
+
+@pytest.mark.parametrize("refiner", [name for name in REFINERS if name not in ("bpr", "transfiner")])
+def test_other_refiners_are_shown_by_their_boxes(
+    refiner: str, explain: Explain, one: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert explain(*one, "--refiner", refiner, "--json", "facts.json")[0] == 0
+    assert picture(tmp_path / "explain.png").shape[1] == 1768
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    mask = Rle.from_dense(picture(one[1])[:, :, 0])
+    assert facts["boxes"]["at"] == instance_boxes(mask, tile=224).tolist()
+    code, said = explain(*one, "--refiner", refiner, "--point", "9,9")
+    assert code == 2
+    assert f"{refiner} has no nodes" in said
 
 
 def test_same_input_same_bytes_and_options_count(explain: Explain, one: tuple[Path, Path], tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ UNUSABLE = 2
 """Exit code for input or options that cannot be used: nothing was written."""
 KEPT = 3
 """Exit code when some records were kept unchanged because of an error."""
+# A literal: importing the registry would bring the geometry along, and `--help` would be slow.
+REFINER_HELP = "bpr (patches along the boundary); transfiner, refinemask or sharpmask (whole instances) \\[bpr]."
 
 
 def main() -> None:

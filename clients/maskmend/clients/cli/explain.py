@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from maskmend.clients.cli import one_of
+from maskmend.clients.cli import REFINER_HELP, one_of
 from maskmend.patcher.errors import JobError, MaskError, OptionError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def explain(
     refiner: str = typer.Option(
         None,
         "--refiner",
-        help="bpr (patches along the boundary) or transfiner (whole instances; needs PyTorch) \\[bpr].",
+        help=REFINER_HELP + " Here transfiner needs PyTorch.",
     ),
-    weights: str = typer.Option(None, "--weights", help="Name or path of the weights \\[bpr-small, transfiner-small]."),
+    weights: str = typer.Option(None, "--weights", help="Name or path of the weights \\[the refiner's]."),
     runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx or torch."),
     box: int = typer.Option(None, "--box", help="Box to show in detail, from 0 \\[the one that changed most]."),
     point: list[str] = typer.Option(
@@ -55,9 +55,9 @@ def explain(
 ) -> None:
     """Draw where a refiner looks at one instance, and what it says there: one PNG.
 
-    Of `bpr`: all boxes along the boundary and those kept, the probability of the first pass, the outlines before and after,
-    and the patches that changed most. Of `transfiner`: the nodes of each level, how what they say travels from coarse to
-    fine, and what nodes look at. What it shows is the first pass, made by the same code as in `refine`.
+    All boxes along the boundary and those kept, the probability of the first pass, the outlines before and after, and the
+    crops that changed most. Of `transfiner`: the nodes of each level, how what they say travels from coarse to fine, and
+    what nodes look at. What it shows is the first pass, made by the same code as in `refine`.
 
     Exit codes: 0 written; 2 unusable input, nothing written.
 
@@ -85,13 +85,13 @@ def explain(
     used = network.provenance
     title = f"{image.name}, {about}: {refiner}, weights {used['weights']}, {used['runtime']}"
     facts: dict[str, Any] = {"photograph": image.name, "source": about, **facts_of(first, chosen)}
-    if refiner == "bpr":
-        from maskmend.clients.explain.bpr import draw_bpr
-
-        picture = draw_bpr(first, chosen, title)
-    else:
+    if refiner == "transfiner":
         picture, more = _transfiner(first, chosen, network, weights or REFINERS[refiner].weights, points, title)
         facts |= more
+    else:
+        from maskmend.clients.explain.boxes import draw_boxes
+
+        picture = draw_boxes(first, chosen, title)
     write_whole(output, as_png(picture))
     if json_file is not None:
         write_json(json_file, facts, indent=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from maskmend.clients.cli import KEPT, one_of
+from maskmend.clients.cli import KEPT, REFINER_HELP, one_of
 from maskmend.clients.cli.progress import JobProgress, console, say, say_profile
 from maskmend.clients.format_names import FORMATS
 from maskmend.patcher.defaults import CAUTION, REACH
@@ -52,14 +52,11 @@ def refine(
         None, "--config", callback=_from_file, is_eager=True, help="TOML or JSON file of these options."
     ),
     annotations: Path = typer.Option(None, "--annotations", help="COCO file whose `images` name the photographs."),
-    refiner: str = typer.Option(
-        None, "--refiner", help="bpr (patches along the boundary) or transfiner (whole instances) \\[bpr]."
-    ),
+    refiner: str = typer.Option(None, "--refiner", help=REFINER_HELP),
     weights: str = typer.Option(
         None,
         "--weights",
-        help="Name or path of the weights, see `maskmend models list` \\[bpr-small, transfiner-small]; "
-        "at a server one of its names.",
+        help="Name or path of the weights, see `maskmend models list` \\[the refiner's]; at a server one of its names.",
     ),
     runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx or torch."),
     precision: str = typer.Option("fp32", "--precision", help="fp32, or bf16 with openvino."),

@@ -1,4 +1,4 @@
-"""The picture of Boundary Patch Refinement: boxes along the boundary, what their patches say, what comes of it."""
+"""The picture for any refiner: where its boxes lie, what it says of their crops, what comes of it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WIDE: Final = (WIDTH - 3 * GAP) // 4
 _MOST: Final = 280
 
 
-def draw_bpr(first: FirstPass, chosen: int, title: str) -> Picture:
+def draw_boxes(first: FirstPass, chosen: int, title: str) -> Picture:
     """The whole picture.
 
     Args:
