@@ -22,7 +22,8 @@ import torch
 from maskmend.clients.coco import read_coco
 from maskmend.models.architectures import load_network
 from maskmend.models.export import count_macs
-from maskmend.models.transfiner import INPUT, Transfiner
+from maskmend.models.instance_network import INPUT
+from maskmend.models.transfiner import Transfiner
 from maskmend.models.zoo import resolve_weights
 from maskmend.patcher import as_rle, extract_patches
 from maskmend.patcher.images import load_image

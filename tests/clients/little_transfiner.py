@@ -34,7 +34,7 @@ def little_weights(folder: Path, **changes: object) -> Weights:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("maskmend.models.export.export_onnx", lambda _, path, **__: path.write_bytes(b"graph"))
-        patch.setattr("maskmend.models.export._count", lambda *_: 0)
+        patch.setattr("maskmend.models.export.count_macs", lambda *_: 0)
         return write_weights(
             little(**changes),
             folder,
