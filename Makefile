@@ -50,7 +50,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[cpu,onnx,evaluate,serve,grpc,tracing,train,docs,dev]'
+	$(PIP) -e '.[cpu,onnx,evaluate,serve,grpc,triton,ray,remote,tracing,train,docs,dev]'
 	touch $@
 
 $(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from maskmend.clients.inside import LeadsOutError, file_inside, printable
 from maskmend.clients.json_files import read_json, write_json
+from maskmend.clients.remote_folder import RemoteFolder
+from maskmend.clients.storage import StorageError
 from maskmend.patcher.errors import ImageError, JobError
 
 __all__ = ["SUFFIXES", "CocoFile", "ImageFolder", "Record", "read_coco", "read_json", "write_json"]
@@ -109,9 +112,9 @@ def with_names(coco: CocoFile, annotations: Path) -> CocoFile:
     return replace(coco, images=image_records(document, annotations), named=_category_names(document))
 
 
-def instances_nearby(folder: Path, coco: CocoFile) -> Path | None:
+def instances_nearby(folder: Path | RemoteFolder, coco: CocoFile) -> Path | None:
     """The `instances.json` in the folder of the photographs, or beside it, for a file that names none of them itself."""
-    if coco.images or any("file_name" in record for record in coco.records):
+    if isinstance(folder, RemoteFolder) or coco.images or any("file_name" in record for record in coco.records):
         return None
     places = (folder / "instances.json", folder.resolve().parent / "instances.json")
     return next((place for place in places if place.is_file()), None)
@@ -136,15 +139,36 @@ class ImageFolder:
         images: image records by id; empty when there are none.
     """
 
-    def __init__(self, folder: Path, images: dict[int | str, Record]) -> None:
-        self._folder, self._images = folder.resolve(), images
+    def __init__(self, folder: Path | RemoteFolder, images: dict[int | str, Record]) -> None:
+        self._folder = folder if isinstance(folder, RemoteFolder) else folder.resolve()
+        self._images = images
 
     def find(self, record: Record) -> Path:
         """Path of the record's photograph.
 
         Raises:
             ImageError: unknown image_id, missing file, or a name that leads out of the folder.
+            StorageError: the folder is far away, and its storage did not answer.
         """
+        return self._inside(self._name(record))
+
+    def stamp(self, record: Record) -> list[int] | None:
+        """Size of the record's photograph and a number for its version; None where the folder is not far away."""
+        if isinstance(self._folder, RemoteFolder):
+            try:
+                return self._folder.stamp(self._name(record))
+            except (ImageError, StorageError, LeadsOutError):
+                return []
+        return None
+
+    def expect(self, record: Record, *, whole: bool = True) -> None:
+        """Have the record's photograph, or its stamp alone, fetched meanwhile, where the folder is far away."""
+        if isinstance(self._folder, RemoteFolder):
+            # What is wrong with it is said when it is asked for.
+            with suppress(ImageError, StorageError):
+                self._folder.begin(self._name(record), whole=whole)
+
+    def _name(self, record: Record) -> str:
         image_id = record.get("image_id")
         if not isinstance(image_id, (int, str)) or isinstance(image_id, bool):
             raise ImageError("image_id is missing or neither a number nor a string", field="image_id")
@@ -160,13 +184,15 @@ class ImageFolder:
                 "name it",
                 field="image_id",
             )
-        return self._inside(str(name))
+        return str(name)
 
     @cached_property
     def _by_id(self) -> dict[str, str]:
         """File names by what id they stand for: the stem, and the number in it when it is all digits."""
         found: dict[str, str] = {}
-        for path in sorted(self._folder.iterdir(), reverse=True):
+        folder = self._folder
+        names = folder.names() if isinstance(folder, RemoteFolder) else [path.name for path in folder.iterdir()]
+        for path in sorted(map(PurePath, names), reverse=True):
             if path.suffix.lower() in SUFFIXES:
                 found[path.name] = found[path.stem] = path.name
                 if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 20:
@@ -175,7 +201,8 @@ class ImageFolder:
 
     def _inside(self, name: str) -> Path:
         try:
-            path = file_inside(self._folder, name)
+            folder = self._folder
+            path = folder.file(name) if isinstance(folder, RemoteFolder) else file_inside(folder, name)
         except LeadsOutError:
             raise ImageError(
                 "file_name leads out of the images folder; only files inside it are read", field="file_name"

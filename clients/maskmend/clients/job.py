@@ -11,25 +11,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maskmend.clients.backends import Backend
 from maskmend.clients.formats import open_masks
-from maskmend.clients.formats.base import Instance, MaskFile, Policies, fitted
-from maskmend.clients.inside import printable
+from maskmend.clients.formats.base import MaskFile, Policies, fitted
+from maskmend.clients.job_records import failure, success, take
 from maskmend.clients.job_summary import JobSummary, Record
 from maskmend.clients.journal import Journal
 from maskmend.clients.json_files import write_lines
-from maskmend.clients.results import RefinedInstance, RefineResult
+from maskmend.clients.remote_folder import RemoteFolder
+from maskmend.clients.results import RefineResult
+from maskmend.clients.storage import StorageError
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import JobError, MaskmendError
+from maskmend.patcher.images import load_image
 
 __all__ = ["JobSummary", "Progress", "run_job"]
 
 Progress = Callable[[int, int], None]
 """Called with the numbers of finished and of all records."""
 _ENDS_THE_JOB = {"connection_failed", "unexpected_answer", "unauthorized", "overloaded", "rate_limited", "unavailable"}
-"""Errors of a server that the next image would meet too."""
-_MAY_PASS = {"deadline_exceeded", "internal"}
+_ENDS_THE_JOB |= {"runtime_lost"}
+"""Errors of a server, or of the Tritons of a runtime, that the next image would meet too."""
+_MAY_PASS = {"deadline_exceeded", "internal", "worker_lost"}
 """Errors that may be the server's or the image's: after some in a row they are taken for the server's."""
+_LOOK_AHEAD = 16
+"""Images whose photographs may be fetched before their turn."""
 _IN_A_ROW = 3
 
 
@@ -49,7 +57,7 @@ class _Work:
 
 def run_job(
     results: Path,
-    images: Path,
+    images: Path | RemoteFolder,
     output: Path,
     backend: Backend,
     *,
@@ -63,7 +71,7 @@ def run_job(
 
     Args:
         results: the file or folder.
-        images: folder of the photographs.
+        images: folder of the photographs; for COCO files also one at a URL.
         output: where the refined one goes; `OUTPUT.errors.jsonl` beside it when some records could not be refined.
         backend: what refines.
         format: of the file, or `auto`.
@@ -92,7 +100,7 @@ def run_job(
         "format": masks.name,
         "exif_policy": policies.exif_policy,
         "size_mismatch": policies.size_mismatch,
-        "images": str(images.resolve()),
+        "images": images.url if isinstance(images, RemoteFolder) else str(images.resolve()),
         "annotations": None if annotations is None else _digest(annotations, [annotations]),
         **backend.provenance,
     }
@@ -102,7 +110,7 @@ def run_job(
         for work in _refined(masks, backend, policies, journal):
             if not work.in_journal and not work.may_pass:
                 journal.append({"first": work.numbers[0], "photograph": work.stamp, "records": work.entries})
-            _take(masks, work.entries, summary)
+            take(masks, work.entries, summary)
             done += len(work.numbers)
             if progress is not None:
                 progress(done, summary.records)
@@ -114,9 +122,9 @@ def run_job(
 
 
 def _open(
-    results: Path, images: Path, output: Path, format: str, annotations: Path | None, policies: Policies
+    results: Path, images: Path | RemoteFolder, output: Path, format: str, annotations: Path | None, policies: Policies
 ) -> MaskFile:
-    if not images.is_dir():
+    if isinstance(images, Path) and not images.is_dir():
         raise JobError(f"--images {images} is not a folder", field="images")
     if not output.parent.is_dir():
         raise JobError(f"--output {output}: the folder {output.parent} does not exist; create it first", field="output")
@@ -145,8 +153,8 @@ def _refined(masks: MaskFile, backend: Backend, policies: Policies, journal: Jou
     doubtful = 0
 
     def items() -> Iterator[tuple[Any, list[Rle]]]:
-        for _, numbers in masks.by_image():
-            stamp = _stamp(masks, numbers)
+        for numbers in _looking_ahead(masks, journal):
+            stamp = masks.stamp(numbers[0])
             entry = journal.done.get(numbers[0])
             # Of another photograph than that of today it says nothing; and what failed may do better now.
             if entry is not None and entry["photograph"] == stamp and not any("error" in r for r in entry["records"]):
@@ -172,13 +180,15 @@ def _refined(masks: MaskFile, backend: Backend, policies: Policies, journal: Jou
         yield waiting.popleft()
 
 
-def _stamp(masks: MaskFile, numbers: list[int]) -> list[int]:
-    """Size and time of change of a photograph; empty where there is none."""
-    try:
-        found = masks.photograph(numbers[0]).stat()
-    except (MaskmendError, OSError):
-        return []
-    return [found.st_size, found.st_mtime_ns]
+def _looking_ahead(masks: MaskFile, journal: Journal) -> Iterator[list[int]]:
+    """Numbers of the instances of each image, when the photographs of the next ones are expected."""
+    ahead: deque[list[int]] = deque()
+    for _, numbers in masks.by_image():
+        masks.expect(numbers[0], whole=numbers[0] not in journal.done)
+        ahead.append(numbers)
+        if len(ahead) > _LOOK_AHEAD:
+            yield ahead.popleft()
+    yield from ahead
 
 
 def _prepared(masks: MaskFile, numbers: list[int], backend: Backend, policies: Policies) -> _Work:
@@ -188,9 +198,12 @@ def _prepared(masks: MaskFile, numbers: list[int], backend: Backend, policies: P
     if not wanted:
         return work
     try:
-        work.image, height, width = backend.open(masks.photograph(wanted[0]), policies.exif_policy)
+        photograph = masks.photograph(wanted[0])
+        work.image, height, width = backend.open(photograph, policies.exif_policy)
+    except StorageError as error:
+        raise JobError(f"{error}; once that is mended, run again with --resume", field="images") from error
     except MaskmendError as error:
-        work.entries += [_failure(masks, n, error) for n in wanted]
+        work.entries += [failure(masks, n, error) for n in wanted]
         return work
     for n in wanted:
         try:
@@ -198,7 +211,15 @@ def _prepared(masks: MaskFile, numbers: list[int], backend: Backend, policies: P
             work.coarse.append(fitted(mask, height, width, policies, "segmentation"))
             work.wanted.append(n)
         except MaskmendError as error:
-            work.entries.append(_failure(masks, n, error))
+            work.entries.append(failure(masks, n, error))
+    if len(work.wanted) < len(wanted) and not isinstance(work.image, np.ndarray):
+        # Of a photograph that is damaged nothing else is said; a backend may have looked at its header only.
+        try:
+            load_image(photograph, exif_policy=policies.exif_policy)
+        except MaskmendError as error:
+            return _Work(
+                numbers, work.entries[: len(numbers) - len(wanted)] + [failure(masks, n, error) for n in wanted]
+            )
     return work
 
 
@@ -208,7 +229,7 @@ def _entries(
     if isinstance(result, MaskmendError):
         if end or result.code in _ENDS_THE_JOB:
             raise JobError(f"{result}; once that is mended, run again with --resume", field="server") from result
-        return [_failure(masks, n, result) for n in work.wanted]
+        return [failure(masks, n, result) for n in work.wanted]
     if result.provenance != backend.provenance:
         changed = sorted(k for k, v in result.provenance.items() if backend.provenance.get(k) != v)
         raise JobError(
@@ -217,66 +238,9 @@ def _entries(
             field="server",
         )
     return [
-        _success(n, coarse, instance)
+        success(n, coarse, instance)
         for n, coarse, instance in zip(work.wanted, work.coarse, result.instances, strict=True)
     ]
-
-
-def _success(number: int, coarse: Rle, instance: RefinedInstance) -> Record:
-    entry: Record = {
-        "index": number,
-        "changed_pixels": instance.changed_pixels,
-        "confidence": round(instance.confidence, 4),
-        "score": round(instance.score, 4),
-        "undone": instance.undone,
-        "abstained": instance.abstained,
-        "max_displacement_px": round(instance.max_displacement_px, 3),
-    }
-    if instance.changed_pixels:
-        entry |= {"coarse": coarse.to_coco(), "refined": instance.rle}
-    return entry
-
-
-def _failure(masks: MaskFile, number: int, error: MaskmendError) -> Record:
-    instance = masks.instances[number]
-    return {
-        "index": number,
-        "error": {
-            "index": number,
-            "id": instance.fields.get("id"),
-            "image_id": _image_id(instance),
-            "code": error.code,
-            "message": str(error)[:1000],
-        },
-    }
-
-
-def _image_id(instance: Instance) -> Any:
-    """The image of an instance as COCO numbers it, or the name that its format has."""
-    return instance.fields.get("image_id", printable(instance.image))
-
-
-def _take(masks: MaskFile, entries: list[Record], summary: JobSummary) -> None:
-    """Put one image's refined masks into the file, and count them."""
-    for entry in entries:
-        number = entry["index"]
-        if "error" in entry:
-            summary.errors.append(entry["error"])
-        elif "crowd" in entry:
-            summary.crowds += 1
-        else:
-            try:
-                if "refined" in entry:
-                    masks.replace(number, Rle.from_coco(entry["refined"]))
-            except MaskmendError as error:
-                # Not every format holds every mask: a polygon cannot be empty.
-                summary.errors.append(_failure(masks, number, error)["error"])
-                continue
-            summary.refined += 1
-            summary.changed += "refined" in entry
-            summary.abstained += entry["abstained"] is not None
-            kept = {key: value for key, value in entry.items() if key != "refined"}
-            summary.instances.append({**kept, "image_id": _image_id(masks.instances[number])})
 
 
 def _beside(output: Path, suffix: str) -> Path:

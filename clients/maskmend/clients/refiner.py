@@ -31,8 +31,8 @@ class Refiner:
     Args:
         refiner: one of `REFINERS`; None for that of the weights, or `bpr` without any.
         weights: name of a shipped set or a path; None for the refiner's own.
-        runtime: `auto`, `openvino`, `onnx` or `torch`.
-        precision: `fp32`, or `bf16` with openvino.
+        runtime: `auto`, `openvino`, `onnx`, `torch`, `tensorrt` or `triton`.
+        precision: `fp32`; `bf16` with openvino; others on a GPU, or as a Triton has its model.
         nms: overlap of patches, 0.15 (fewest) to 0.55 (best quality).
         passes: refine again where the edge moved far, 1 to 5 times in all.
         guard: keep masks that are already right, and doubtful changes out.
@@ -43,11 +43,13 @@ class Refiner:
         tiles: see a large instance in parts and not made smaller; means nothing to `bpr`.
         batch_size: patches per call of the network; does not change the result.
         threads: of the network; None lets the runtime choose.
+        device: `cpu`, `cuda` or `cuda:N`, for torch and tensorrt.
+        triton_url: where the servers of the triton runtime are, like `grpc://127.0.0.1:8001`; see docs/triton.md.
         exif_policy: `apply` or `ignore` the EXIF rotation of files and bytes.
 
     Raises:
         OptionError: an option is unknown or out of range.
-        RuntimeUnavailableError: no runtime is installed.
+        RuntimeUnavailableError: no runtime is installed, or no Triton answers.
         WeightsError: the weights are missing or damaged.
     """
 
@@ -68,9 +70,19 @@ class Refiner:
         tiles: bool = True,
         batch_size: int = 32,
         threads: int | None = None,
+        device: str | None = None,
+        triton_url: str | None = None,
         exif_policy: ExifPolicy = "apply",
     ) -> None:
-        network = load_refiner(refiner, weights=weights, runtime=runtime, precision=precision, threads=threads)
+        network = load_refiner(
+            refiner,
+            weights=weights,
+            runtime=runtime,
+            precision=precision,
+            threads=threads,
+            device=device,
+            triton_url=triton_url,
+        )
         options = EngineOptions(nms, passes, guard, caution, reach, topology, arbitrate, tiles)
         self._engine = Engine(network, options, batch_size=batch_size)
         self._exif = exif_policy

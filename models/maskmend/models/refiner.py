@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,12 @@ from maskmend.models.runtimes import Runtime, create_runtime
 from maskmend.models.zoo import Manifest, Weights, resolve_weights
 from maskmend.patcher import Rle, boundary_boxes
 from maskmend.patcher.boxes import Boxes
-from maskmend.patcher.errors import OptionError, WeightsError
+from maskmend.patcher.errors import OptionError, RuntimeUnavailableError, WeightsError
 from maskmend.patcher.evidence import DEFAULT_CALIBRATION, Calibration
 from maskmend.patcher.instance_boxes import instance_boxes
+
+if TYPE_CHECKING:
+    from maskmend.models.device_looks import DeviceLooks
 
 
 class NetworkRefiner:
@@ -26,6 +30,7 @@ class NetworkRefiner:
         padding: context around a crop, in image px.
         provenance: what made the masks: weights and their SHA-256, runtime, its version, precision computed in.
         calibration: the guard's tables for these weights.
+        looks: whole passes on the runtime's own device (`DeviceLooks`); None for a runtime that has none.
     """
 
     def __init__(self, weights: Weights, runtime: Runtime) -> None:
@@ -34,7 +39,7 @@ class NetworkRefiner:
         self.provenance: dict[str, str | int | float] = {
             "refiner": manifest.refiner,
             "weights": manifest.name,
-            "weights_sha256": manifest.sha256["safetensors" if runtime.name == "torch" else "onnx"],
+            "weights_sha256": manifest.sha256[_file_read(runtime.name, manifest)],
             "runtime": runtime.name,
             "runtime_version": runtime.version,
             "precision": runtime.precision,
@@ -44,6 +49,7 @@ class NetworkRefiner:
             self.calibration = _calibration(manifest)
             self.provenance["guard_sha256"] = manifest.guard.sha256
         self._runtime = runtime
+        self.looks: DeviceLooks | None = getattr(runtime, "looks", None)
         self._check()
 
     def boxes(self, mask: Rle, nms: float, tiles: bool = True) -> Boxes:
@@ -74,12 +80,19 @@ class NetworkRefiner:
             return np.zeros((0, self.patch, self.patch), np.float32)
         return sigmoid(self._runtime.run(patches))
 
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the network."""
+        return self._runtime
+
     def _check(self) -> None:
         """Run one fixed patch: damaged weights show before the first image, not in it."""
         noise = np.random.default_rng(0).standard_normal((1, 4, self.input_size, self.input_size))
         weights = f"weights {self.provenance['weights']}"
         try:
             logits = self._runtime.run(noise.astype(np.float32))
+        except RuntimeUnavailableError:
+            raise
         except Exception as error:  # Each library has its own for a graph that does not take such a patch.
             raise WeightsError(
                 f"{weights} do not take a patch of {self.input_size} px, as their manifest says; fetch them again",
@@ -110,6 +123,12 @@ class InstanceRefiner(NetworkRefiner):
         return instance_boxes(mask, tile=self.input_size, nms=nms, tiled=tiles)
 
 
+def _file_read(runtime: str, manifest: Manifest) -> str:
+    """Kind of the file that decides what the network says; of OpenVINO's two the one with the numbers."""
+    kinds = ("safetensors", "onnx") if runtime.startswith("torch") else ("onnx", "bin")
+    return next((kind for kind in kinds if kind in manifest.sha256), next(iter(manifest.sha256)))
+
+
 _CROPS: dict[str, type[NetworkRefiner]] = {"patch": BoundaryRefiner, "instance": InstanceRefiner}
 
 
@@ -134,19 +153,23 @@ def load_refiner(
     runtime: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    device: str | None = None,
+    triton_url: str | None = None,
 ) -> NetworkRefiner:
     """Load a refiner.
 
     Args:
         refiner: one of `REFINERS`; None for that of the weights, or `bpr` without any.
         weights: name of a shipped set or a path, see `resolve_weights`; None for the refiner's own.
-        runtime: `auto`, `openvino`, `onnx` or `torch`.
-        precision: `fp32`, or `bf16` as a hint to OpenVINO; see `create_runtime`.
+        runtime: `auto`, or one of `EVERY_RUNTIME`: `openvino`, `onnx`, `torch`, `tensorrt`, `triton`.
+        precision: `fp32`, or another that the runtime can; see `create_runtime`.
         threads: of the network; None takes the cores there are. The result does not depend on it.
+        device: `cpu`, `cuda` or `cuda:N`; see `create_runtime`.
+        triton_url: where the servers of the triton runtime are; see `create_runtime`.
 
     Raises:
         OptionError: an unknown name, or fewer than one thread.
-        RuntimeUnavailableError: the runtime is not installed.
+        RuntimeUnavailableError: the runtime is not installed, or no Triton answers.
         WeightsError: the weights are missing, damaged or of another refiner.
     """
     if refiner is not None and refiner not in REFINERS:
@@ -160,4 +183,5 @@ def load_refiner(
             f"weights {found.manifest.name} serve {served[:64]!r}, which this release does not know; update maskmend",
             field="weights",
         )
-    return _CROPS[REFINERS[served].crop](found, create_runtime(runtime, found, precision=precision, threads=threads))
+    running = create_runtime(runtime, found, precision=precision, threads=threads, device=device, triton_url=triton_url)
+    return _CROPS[REFINERS[served].crop](found, running)

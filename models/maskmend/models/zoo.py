@@ -1,7 +1,8 @@
 """Weights by name or path: manifest, checksums, model card.
 
 One set of weights is four files beside each other: `NAME.json` (manifest), `NAME.onnx`, `NAME.safetensors`, `NAME.md`
-(model card). Pickle is never read here; `maskmend models import` turns an official checkpoint into such a set.
+(model card). Pickle is never read here; `maskmend models import` turns an official checkpoint into such a set, and
+`maskmend export` makes a set with other files (`NAME.onnx` in another precision, `NAME.xml` and `NAME.bin` for OpenVINO).
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from maskmend.patcher.defaults import HOLD
-from maskmend.patcher.errors import OptionError, WeightsError
+from maskmend.patcher.errors import OptionError, RuntimeUnavailableError, WeightsError
 
 SHIPPED = Path(__file__).parent / "weights"
 _PICKLES = {".pth", ".pt", ".pkl", ".ckpt", ".bin"}
@@ -49,10 +50,12 @@ class Manifest(BaseModel):
         padding: context around a patch in image px.
         parameters: learned values.
         gmac: multiply-accumulates per patch, in 1e9.
-        sha256: of the `onnx` and `safetensors` files.
+        sha256: of its files, by their kind: `onnx` and `safetensors`, or what else `maskmend export` wrote.
         license: SPDX identifier; NOASSERTION where the source does not say.
         source: where the weights come from.
         guard: the guard's tables for these weights; None for those of `bpr-small`. See `maskmend.patcher.evidence`.
+        precision: that the graph itself computes in; None for fp32.
+        exported_from: SHA-256 of the ONNX graph that an exported set was made from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +73,8 @@ class Manifest(BaseModel):
     license: str
     source: str
     guard: GuardTables | None = None
+    precision: Literal["fp32", "fp16", "bf16", "int8"] | None = None
+    exported_from: str | None = None
 
 
 class Weights(BaseModel):
@@ -95,16 +100,32 @@ class Weights(BaseModel):
         """The model card."""
         return self.folder / f"{self.manifest.name}.md"
 
-    def verify(self, kinds: tuple[str, ...] = ("onnx", "safetensors")) -> None:
+    def file(self, kind: str) -> Path:
+        """The file of one kind: `onnx`, `safetensors`, `xml` and `bin` of OpenVINO, `engine` of TensorRT."""
+        return self.folder / f"{self.manifest.name}.{kind}"
+
+    def verify(self, kinds: tuple[str, ...] | None = None) -> None:
         """Compare files with the manifest's SHA-256.
 
+        Args:
+            kinds: of the files; None for `onnx` and `safetensors`, or whatever an export wrote.
+
         Raises:
+            RuntimeUnavailableError: these weights were exported, and not as this kind.
             WeightsError: a file is missing or differs.
         """
+        if kinds is None:
+            kinds = ("onnx", "safetensors") if self.manifest.exported_from is None else tuple(self.manifest.sha256)
         for kind in kinds:
-            file = self.onnx_path if kind == "onnx" else self.safetensors_path
+            file = self.file(kind)
+            if self.manifest.exported_from is not None and kind not in self.manifest.sha256:
+                raise RuntimeUnavailableError(
+                    f"weights {self.manifest.name} were exported as {', '.join(self.manifest.sha256)} and have no {kind} "
+                    "file; choose another runtime, or the weights they were made from",
+                    field="runtime",
+                )
             if not file.is_file():
-                raise WeightsError(f"{file} is missing; copy all four files of {self.manifest.name}", field="weights")
+                raise WeightsError(f"{file} is missing; copy all files of {self.manifest.name}", field="weights")
             if sha256(file) != self.manifest.sha256.get(kind):
                 raise WeightsError(
                     f"{file.name} does not have the SHA-256 of its manifest; it was changed or damaged, fetch it again",
@@ -151,11 +172,12 @@ def resolve_weights(name: str | Path) -> Weights:
             field="weights",
         )
     if text and path.is_dir():
-        manifests = sorted(path.glob("*.json"))
+        # The record of a TensorRT engine lies beside it.
+        manifests = sorted(file for file in path.glob("*.json") if not file.name.endswith(".engine.json"))
         if len(manifests) != 1:
             raise WeightsError(f"{path} holds {len(manifests)} manifests; name one of them", field="weights")
         return _read(manifests[0])
-    if path.suffix in (".json", ".onnx", ".safetensors") and path.is_file():
+    if path.suffix in (".json", ".onnx", ".safetensors", ".xml", ".engine") and path.is_file():
         return _read(path.with_suffix(".json"))
     known = ", ".join(weights.manifest.name for weights in list_weights())
     raise OptionError(f"weights {text!r} are neither a file nor one of: {known}", field="weights")

@@ -63,3 +63,17 @@ class RuntimeUnavailableError(MaskmendError):
     """The runtime asked for is not installed or does not work on this machine."""
 
     code = "runtime_unavailable"
+
+
+class RuntimeLostError(RuntimeUnavailableError):
+    """The runtime is on other machines, and none of them answers, or not as it should.
+
+    Attributes:
+        retry_after: whole seconds after which trying again makes sense.
+    """
+
+    code = "runtime_lost"
+
+    def __init__(self, message: str, *, field: str = "", retry_after: int = 5) -> None:
+        super().__init__(message, field=field)
+        self.retry_after = retry_after

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.service.errors import CancelledError, DeadlineError, ServiceError, UnavailableError
+from maskmend.patcher.errors import RuntimeUnavailableError
+from maskmend.service.errors import CancelledError, DeadlineError, UnavailableError, network_error, out_of_memory
 
 logger = logging.getLogger("maskmend.batcher")
 
@@ -222,7 +223,12 @@ class Batcher:
 
     def _run_again(self, pieces: list[_Piece], error: Exception) -> None:
         """Half as many patches where memory ran out; otherwise each request alone, so that only the guilty one fails."""
-        if _out_of_memory(error) and (halves := _halved(pieces)):
+        if isinstance(error, RuntimeUnavailableError):
+            # What failed is none of the requests, and each alone would wait in vain as long again.
+            logger.warning("%s", error)
+            for piece in pieces:
+                self._abandon(piece.order, error)
+        elif out_of_memory(error) and (halves := _halved(pieces)):
             logger.warning("out of memory with %d patches; trying half", sum(p.stop - p.start for p in pieces))
             for half in halves:
                 self._run(half)
@@ -237,12 +243,7 @@ class Batcher:
         with self._change:
             if order in self._orders:
                 self._orders.remove(order)
-        if _out_of_memory(error):
-            _fail(
-                order, UnavailableError("there is not enough memory for a single patch; try again later", retry_after=5)
-            )
-        else:
-            _fail(order, ServiceError("the network failed on this request; the server's log says why"))
+        _fail(order, network_error(error))
 
 
 def _halved(pieces: list[_Piece]) -> list[list[_Piece]]:
@@ -260,13 +261,6 @@ def _halved(pieces: list[_Piece]) -> list[list[_Piece]]:
         if cut < piece.stop:
             halves[1].append(_Piece(piece.order, cut, piece.stop))
     return halves
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "bad_alloc" in text or "failed to allocate" in text
 
 
 def _deliver(piece: _Piece, out: Patches) -> None:

@@ -98,6 +98,7 @@ class Core:
         metrics.watch(metrics.waiting, lambda: self.admission.waiting)
         metrics.watch(metrics.busy, lambda: self.admission.busy)
         metrics.watch(metrics.patches, lambda: served.depth)
+        metrics.watch_tritons(served.tritons)
 
     async def read(self, work: Callable[[], Read]) -> Read:
         """Have a thread read what a request brought; as many at a time as are at work, for it grows when it is read."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,16 +16,15 @@ from maskmend.patcher.evidence import Calibration
 from maskmend.patcher.field import fade
 from maskmend.patcher.guard import GuardResult, changed_pixels, edge_confidence, guard, hold
 from maskmend.service.options import EngineOptions
-from maskmend.service.proposal import Proposal, pieces_of, to_side
+from maskmend.service.proposal import Proposal, moved_far, pieces_of, to_side
 from maskmend.service.stages import StageTimes
 
 EMPTY_MASK = "the coarse mask is empty"
 FULL_MASK = "the coarse mask fills the image"
 Patches = NDArray[np.float32]
+Look = Callable[[list[tuple[Rle, NDArray[np.int32]]], float | None], list[tuple[Patches, Rle]]]
 GROUP = 256
 """Patches of 128 px held at once, at most; of larger ones as many as take the same room."""
-AGAIN = 1.0
-"""Mean shift of the edge within a patch, in px, from which the next pass looks there again."""
 
 
 class PatchRefiner(Protocol):
@@ -154,9 +152,12 @@ class Engine:
             image: uint8 [H, W, 3], RGB.
             masks: by index, of the image's size, neither empty nor full.
         """
+        # A runtime with a device of its own does whole passes there: the image goes up once.
+        looks = getattr(self._refiner, "looks", None)
+        look = None if looks is None else looks.on(image)
         for group in self._groups(masks):
             for number in range(self._options.passes):
-                self._pass(image, group, number)
+                self._pass(image, group, number, look)
             yield from group
 
     def _unrefined(self, mask: Rle) -> InstanceResult:
@@ -182,7 +183,7 @@ class Engine:
     def _boxes(self, mask: Rle) -> NDArray[np.int32]:
         return self._refiner.boxes(mask, self._options.nms, self._options.tiles)
 
-    def _pass(self, image: NDArray[np.uint8], group: list[Proposal], number: int) -> None:
+    def _pass(self, image: NDArray[np.uint8], group: list[Proposal], number: int, look: Look | None) -> None:
         """Refine each instance of a group once, from the second time on only where it pays."""
         if number:
             with self.stages.measure("boxes"):
@@ -190,6 +191,9 @@ class Engine:
                     work.boxes = self._boxes_again(work)
         group = [work for work in group if len(work.boxes)]
         if not group:
+            return
+        if look is not None:
+            self._pass_there(look, group)
             return
         found: dict[int, list[tuple[Patches, Patches]]] = {work.index: [] for work in group}
         for pieces in pieces_of(group, self._most):
@@ -211,6 +215,15 @@ class Engine:
                 work.votes.append((work.boxes, probabilities))
                 work.previous, work.refined = work.refined, reassemble(work.refined, work.boxes, votes)
 
+    def _pass_there(self, look: Look, group: list[Proposal]) -> None:
+        """As `_pass`, on a device; see `maskmend.models.device_looks.DeviceLooks`."""
+        strength = self._guard_options.calibration.strength if self._options.guard else None
+        with self.stages.measure("network"):
+            seen = look([(work.refined, work.boxes) for work in group], strength)
+        for work, (probabilities, refined) in zip(group, seen, strict=True):
+            work.votes.append((work.boxes, probabilities))
+            work.previous, work.refined = work.refined, refined
+
     def _crops(self, image: NDArray[np.uint8], pieces: list[tuple[Proposal, NDArray[np.int32]]]) -> Patches:
         refiner = self._refiner
         with self.stages.measure("crops"):
@@ -226,16 +239,7 @@ class Engine:
         if work.refined == work.previous or not len(work.boxes) or work.refined.area == 0:
             return work.boxes[:0]
         boxes = self._boxes(work.refined)
-        if not len(boxes):
-            return boxes
-        side = int(boxes[0, 2] - boxes[0, 0])
-        (x0, y0), (x1, y1) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
-        moved = work.previous.crop(x0, y0, x1, y1) ^ work.refined.crop(x0, y0, x1, y1)
-        total = cv2.integral(moved)  # with a row and a column of zeros in front
-        left, top = boxes[:, 0] - x0, boxes[:, 1] - y0
-        inside = total[top + side, left + side] - total[top, left + side] - total[top + side, left] + total[top, left]
-        # An edge that crosses the patch is about as long as its side.
-        return np.asarray(boxes[inside >= AGAIN * side])
+        return moved_far(work.previous, work.refined, boxes)
 
     def _votes(self, mask: Rle, boxes: NDArray[np.int32], patches: Patches, probabilities: Patches) -> Patches:
         """What is averaged: probabilities held back by the guard, and fading towards the patches' borders."""

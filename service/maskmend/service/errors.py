@@ -9,6 +9,7 @@ from maskmend.patcher.errors import (
     MaskError,
     MaskmendError,
     OptionError,
+    RuntimeLostError,
     RuntimeUnavailableError,
     UnsupportedImageError,
     WeightsError,
@@ -133,6 +134,30 @@ def foreseen(error: BaseException) -> MaskmendError:
     if isinstance(error, MaskmendError):
         return error
     return ServiceError("something went wrong; the server's log says what")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a network failed for want of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "bad_alloc" in text or "failed to allocate" in text
+
+
+def network_error(error: Exception) -> ServiceError:
+    """What a request is told whose patches the network did not take. The log has the error itself."""
+    if isinstance(error, RuntimeLostError):
+        return UnavailableError(
+            "no Triton answers, or none has this model; try again later. The log of the service says more",
+            retry_after=error.retry_after,
+        )
+    if isinstance(error, RuntimeUnavailableError):
+        return UnavailableError(
+            "the runtime of this model is not there; the log of the service says more", retry_after=5
+        )
+    if out_of_memory(error):
+        return UnavailableError("there is not enough memory for a single patch; try again later", retry_after=5)
+    return ServiceError("the network failed on this request; the server's log says why")
 
 
 def error_body(error: BaseException, name: str) -> ErrorBody:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prometheus_client import (
@@ -15,6 +16,9 @@ from prometheus_client import (
     multiprocess,
 )
 
+from maskmend.models.runtimes.triton_fleet import TritonHealth
+
+_CIRCUIT = {"closed": 0, "half-open": 1, "open": 2}
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Variable with the folder that several worker processes share their numbers in."""
@@ -68,6 +72,45 @@ class Metrics:
     def watch(self, gauge: Gauge, value: Callable[[], float]) -> None:
         """Set a gauge each time the numbers are asked for."""
         self._before.append(lambda: gauge.set(value()))
+
+    def watch_tritons(self, health: Callable[[], Sequence[TritonHealth]]) -> None:
+        """Tell of the servers of the triton runtime, each time the numbers are asked for; of none where there is none."""
+        circuit = Gauge(
+            "maskmend_triton_circuit",
+            "State of a Triton's circuit: 0 closed (well), 1 half-open, 2 open (left alone for a while).",
+            ("server",),
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+        requests = Counter(
+            "maskmend_triton_requests", "Requests to a Triton.", ("server", "outcome"), registry=self._registry
+        )
+        seconds = Counter(
+            "maskmend_triton_seconds",
+            "Seconds of requests that a Triton answered.",
+            ("server",),
+            registry=self._registry,
+        )
+        told: defaultdict[tuple[str, str], float] = defaultdict(float)
+
+        def update() -> None:
+            found = health()
+            totals: defaultdict[tuple[str, str], float] = defaultdict(float)
+            states: dict[str, int] = {}
+            for each in found:
+                states[each.url] = max(states.get(each.url, 0), _CIRCUIT[each.circuit])
+                totals[each.url, "ok"] += each.requests
+                totals[each.url, "failed"] += each.failures
+                totals[each.url, "seconds"] += each.seconds
+            for url, state in states.items():
+                circuit.labels(url).set(state)
+            for (url, what), total in totals.items():
+                # Of a model that was exchanged the numbers begin anew.
+                grown = max(0.0, total - told[url, what])
+                (seconds.labels(url) if what == "seconds" else requests.labels(url, what)).inc(grown)
+                told[url, what] = total
+
+        self._before.append(update)
 
     def set_gauges(self) -> None:
         """Bring the watched gauges up to date. Where there are several processes each must do so from time to time."""

@@ -47,7 +47,9 @@ class RefineOptions(BaseModel):
         description=f"{', '.join(REFINERS)}: the first served model of it, without weights.",
     )
     weights: str | None = Field(default=None, max_length=64, description="Name of a served model; see GET /v1/models.")
-    precision: Literal["fp32", "bf16"] | None = Field(default=None, description="Must be one the model is served with.")
+    precision: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(
+        default=None, description="Must be one the model is served with."
+    )
     nms: FiniteFloat = Field(
         default=0.25, gt=0, le=0.7, description="Overlap of patches: 0.15 fewest, 0.55 best quality."
     )

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from maskmend.models import load_refiner, resolve_weights
 from maskmend.models.refiner import NetworkRefiner
+from maskmend.models.runtimes.triton_fleet import ReportsHealth, TritonHealth
+from maskmend.models.runtimes.triton_url import with_patience
 from maskmend.models.zoo import Weights
 from maskmend.patcher.errors import MaskmendError, OptionError
 from maskmend.service.batcher import Batcher, Patches, Ticket
@@ -22,6 +24,8 @@ from maskmend.service.schema import ModelInfo
 
 logger = logging.getLogger("maskmend.served")
 
+_WAIT_S, _START_S = 2.0, 60.0
+"""For a Triton that is gone: those who wait for an answer rather hear so soon; at the start nobody waits yet."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -112,6 +116,9 @@ class Served:
         runtime: see `create_runtime`.
         precision: of all of them.
         threads: of each network.
+        device: see `create_runtime`.
+        triton_url: where the servers of the triton runtime are. Where it does not say otherwise, a batch waits 2 s for one
+            that is gone, and loading a minute for a first one.
         batching: of each batcher.
         observe: told the size of each batch.
 
@@ -126,12 +133,15 @@ class Served:
         runtime: str = "auto",
         precision: str = "fp32",
         threads: int | None = None,
+        device: str | None = None,
+        triton_url: str | None = None,
         batching: BatchSettings | None = None,
         observe: Callable[[int], None] | None = None,
     ) -> None:
         if not names:
             raise OptionError("weights is empty; name at least one set to serve", field="weights")
-        self._runtime, self._precision, self._threads = runtime, precision, threads
+        self._runtime, self._precision, self._threads, self._device = runtime, precision, threads, device
+        self._triton_url = triton_url and with_patience(triton_url, wait_s=_WAIT_S, start_s=_START_S)
         self._batching, self._observe = batching or BatchSettings(), observe
         self._lock = threading.Lock()
         self._models: dict[str, ServedModel] = {}
@@ -193,6 +203,17 @@ class Served:
             models = list(self._models.values())
         return sum(model.batcher.depth for model in models)
 
+    def tritons(self) -> Sequence[TritonHealth]:
+        """How the servers of the triton runtime do, for each model; empty for other runtimes."""
+        with self._lock:
+            models = list(self._models.values())
+        return [
+            found
+            for model in models
+            if isinstance(model.refiner.runtime, ReportsHealth)
+            for found in model.refiner.runtime.health()
+        ]
+
     def reload(self) -> dict[str, str]:
         """Exchange models whose manifest changed on disk. One that cannot be loaded is refused, and the old one goes on.
 
@@ -251,10 +272,14 @@ class Served:
             runtime=self._runtime,
             precision=self._precision,
             threads=self._threads,
+            device=self._device,
+            triton_url=self._triton_url,
         )
         return ServedModel(weights, refiner, self._batching, self._observe)
 
 
 def _stamp(weights: Weights) -> tuple[int, int]:
     manifest = weights.folder / f"{weights.manifest.name}.json"
-    return manifest.stat().st_mtime_ns, weights.onnx_path.stat().st_mtime_ns
+    # An exported set may have no ONNX graph.
+    graph = weights.file(next(iter(weights.manifest.sha256)))
+    return manifest.stat().st_mtime_ns, graph.stat().st_mtime_ns

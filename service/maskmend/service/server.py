@@ -57,6 +57,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         runtime=settings.runtime,
         precision=settings.precision,
         threads=settings.threads,
+        device=settings.device,
+        triton_url=settings.triton_url,
         batching=BatchSettings(settings.max_batch, settings.max_delay_ms / 1000, settings.max_patches),
         observe=metrics.batch_size.observe,
     )

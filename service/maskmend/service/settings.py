@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from maskmend.patcher.errors import OptionError
 
 PREFIX = "MASKMEND_"
-_OF_OTHERS = {"MASKMEND_API_KEY", "MASKMEND_SERVER", "MASKMEND_DATA", "MASKMEND_ARTEFACTS"}
+_OF_OTHERS = {"MASKMEND_API_KEY", "MASKMEND_SERVER", "MASKMEND_DATA", "MASKMEND_ARTEFACTS", "MASKMEND_TRITON_VENV"}
 """Variables that clients and tests read."""
 HANDED_OVER = "MASKMEND_SETTINGS"
 """Variable that hands settings to worker processes."""
@@ -42,8 +42,15 @@ class Settings(BaseSettings):
     grpc_port: int = Field(default=8001, ge=-1, le=65535, description="Of gRPC; 0 lets the system choose, -1 is off.")
     workers: int = Field(default=1, ge=1, le=64, description="Processes; each loads its own models.")
     weights: list[str] = Field(default=["bpr-small"], min_length=1, description="Models to serve, the default first.")
-    runtime: str = Field(default="auto", description="auto, openvino, onnx or torch.")
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16 with openvino only.")
+    runtime: str = Field(default="auto", description="auto, openvino, onnx, torch, tensorrt or triton.")
+    device: str | None = Field(default=None, description="cpu, cuda or cuda:N, for torch and tensorrt.")
+    triton_url: str | None = Field(
+        default=None,
+        description="Servers of the triton runtime: grpc:// or http://, host and port; several with commas.",
+    )
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = Field(
+        default="fp32", description="bf16 with openvino; others on a GPU, or as a Triton has its model."
+    )
     threads: int | None = Field(default=None, ge=1, description="Of each network; all cores if not given.")
     concurrency: int = Field(default=4, ge=1, le=256, description="Requests at work at a time.")
     queue: int = Field(default=64, ge=0, le=100_000, description="Requests that may wait; more are refused with 429.")

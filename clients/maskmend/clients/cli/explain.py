@@ -42,7 +42,11 @@ def explain(
         help=REFINER_HELP + " Here transfiner needs PyTorch.",
     ),
     weights: str = typer.Option(None, "--weights", help="Name or path of the weights \\[the refiner's]."),
-    runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx or torch."),
+    runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx, torch, tensorrt or triton."),
+    device: str = typer.Option(None, "--device", help="cpu, cuda or cuda:1, for torch and tensorrt \\[cpu]."),
+    triton_url: str = typer.Option(
+        None, "--triton-url", help="Servers of the triton runtime: grpc:// or http://, host and port."
+    ),
     box: int = typer.Option(None, "--box", help="Box to show in detail, from 0 \\[the one that changed most]."),
     point: list[str] = typer.Option(
         None,
@@ -79,7 +83,7 @@ def explain(
     photograph = load_image(image)
     points = _points(point or [], refiner, photograph.shape[1], photograph.shape[0])
     coarse, about = _read_mask(mask, instance, photograph)
-    network = _load(refiner, weights, runtime)
+    network = _load(refiner, weights, runtime, device, triton_url)
     first = first_pass(photograph, coarse, network, nms)
     chosen = first.choose(box, points)
     used = network.provenance
@@ -179,7 +183,9 @@ def _read_mask(path: Path, instance: int | None, photograph: NDArray[np.uint8]) 
     return mask, about
 
 
-def _load(refiner: str, weights: str | None, runtime: str) -> NetworkRefiner:
+def _load(
+    refiner: str, weights: str | None, runtime: str, device: str | None, triton_url: str | None
+) -> NetworkRefiner:
     from maskmend.models import load_refiner
 
     if refiner == "transfiner":
@@ -195,7 +201,7 @@ def _load(refiner: str, weights: str | None, runtime: str) -> NetworkRefiner:
                 field="runtime",
             )
         runtime = "torch"
-    return load_refiner(refiner, weights=weights, runtime=runtime)
+    return load_refiner(refiner, weights=weights, runtime=runtime, device=device, triton_url=triton_url)
 
 
 def _transfiner(

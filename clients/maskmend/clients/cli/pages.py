@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskmend.clients.coco import read_coco
 from maskmend.clients.formats.base import MaskFile, Policies, fitted
 from maskmend.clients.report.items import SIDE, About, Item
 from maskmend.clients.report.pairs import category_names, open_source
 from maskmend.clients.report.truth import Truth, totals_table
 from maskmend.clients.report.write import write_report
 from maskmend.patcher import Rle, as_rle
+from maskmend.patcher.errors import MaskmendError, OptionError
 from maskmend.patcher.images import ExifPolicy
 
 if TYPE_CHECKING:
@@ -71,6 +73,28 @@ def write_job_report(
         labels=category_names(annotations, truth),
     )
     return write_report(folder, _groups(summary), about, truth=true, limit=count, side=side, exif_policy=exif_policy)
+
+
+def check_report(report: Path | None, truth: Path | None) -> None:
+    """Whatever is wrong with the report is said before hours of work, not after them."""
+    if report is None:
+        if truth is not None:
+            raise OptionError("--gt is for the report; give --report DIR too, or use maskmend evaluate", field="gt")
+        return
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"--report {report} cannot be made a folder: {error.strerror}", field="report") from error
+    if truth is not None and read_coco(truth, field="gt").is_results:
+        raise OptionError(f"--gt {truth} is a result list; give a COCO instances file", field="gt")
+
+
+def told(write: Callable[[], Path]) -> str:
+    """Write the report and say where; or why not, for the job itself is done."""
+    try:
+        return f"report: {write()}"
+    except MaskmendError as error:
+        return f"the report could not be written: {error}"
 
 
 def _counts(summary: JobSummary) -> list[tuple[str, int, str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from maskmend.clients.backends import Backend
     from maskmend.clients.job import JobSummary
     from maskmend.service import StageTimes
 
@@ -61,7 +62,7 @@ class JobProgress:
         self._bar.stop()
 
 
-def say(summary: JobSummary, seconds: float, output: Path) -> None:
+def say(summary: JobSummary, seconds: float, output: Path | str) -> None:
     """One line on what became of the records, and one on those that could not be refined."""
     crowds = f", {summary.crowds} crowd regions passed through" if summary.crowds else ""
     console.print(
@@ -73,7 +74,15 @@ def say(summary: JobSummary, seconds: float, output: Path) -> None:
     say_errors(len(summary.errors), "records kept unchanged", output)
 
 
-def say_errors(count: int, what: str, output: Path) -> None:
+def say_lost(backend: Backend) -> None:
+    """One line on workers that died on the way, if any did."""
+    lost, again = getattr(backend, "lost", 0), getattr(backend, "again", 0)
+    if lost:
+        told = f"{lost} workers died and were replaced; {again} images were begun again"
+        console.print(told, highlight=False, soft_wrap=True)
+
+
+def say_errors(count: int, what: str, output: Path | str) -> None:
     """One line on what failed, if anything did, and where to read why."""
     if count:
         console.print(f"{count} {what} because of an error; see {output}.errors.jsonl", highlight=False, soft_wrap=True)

@@ -2,64 +2,55 @@
 
 from __future__ import annotations
 
-import json
 import time
-import tomllib
-from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from maskmend.clients.cli import KEPT, REFINER_HELP, one_of
-from maskmend.clients.cli.progress import JobProgress, console, say, say_profile
+from maskmend.clients.cli.given import from_file, is_given, refuse
+from maskmend.clients.cli.progress import JobProgress, console, say, say_lost, say_profile
 from maskmend.clients.format_names import FORMATS
 from maskmend.patcher.defaults import CAUTION, REACH
-from maskmend.patcher.errors import MaskmendError, OptionError
 
 if TYPE_CHECKING:
     from maskmend.clients.backends import Backend
 
-_LOCAL_ONLY = ("runtime", "precision", "batch_size", "threads")
+_LOCAL_ONLY = ("runtime", "precision", "device", "triton_url", "batch_size", "threads")
 _SERVER_ONLY = ("api_key", "timeout", "concurrency", "ca_file")
-
-
-def _from_file(context: typer.Context, value: Path | None) -> Path | None:
-    """Take defaults from a TOML or JSON file; what is given on the command line wins."""
-    if value is None:
-        return None
-    try:
-        text = value.read_text()
-        values: dict[str, Any] = json.loads(text) if value.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise OptionError(f"--config {value} cannot be read as TOML or JSON: {error}", field="config") from error
-    known = {parameter.name for parameter in context.command.params} - {"config", "results"}
-    unknown = sorted(set(values) - {str(name) for name in known})
-    if unknown:
-        raise OptionError(
-            f"--config {value}: unknown key {unknown[0]!r}; use {', '.join(sorted(map(str, known)))}", field=unknown[0]
-        )
-    context.default_map = {**(context.default_map or {}), **values}
-    return value
+_RAY_ONLY = ("ray_address", "workers", "gpus_per_worker")
 
 
 def refine(
     context: typer.Context,
-    results: Path = typer.Argument(..., help="File or folder of masks: COCO, or another format."),
-    images: Path = typer.Option(..., "--images", help="Folder of the photographs."),
-    output: Path = typer.Option(..., "--output", "-o", help="Refined file to write."),
+    results: str = typer.Argument(..., help="File or folder of masks: COCO, or another format; or a COCO file's URL."),
+    images: str = typer.Option(..., "--images", help="Folder of the photographs, or its URL."),
+    output: str = typer.Option(..., "--output", "-o", help="Refined file to write, or its URL."),
     config: Path = typer.Option(
-        None, "--config", callback=_from_file, is_eager=True, help="TOML or JSON file of these options."
+        None, "--config", callback=from_file, is_eager=True, help="TOML or JSON file of these options."
     ),
-    annotations: Path = typer.Option(None, "--annotations", help="COCO file whose `images` name the photographs."),
+    annotations: str = typer.Option(
+        None, "--annotations", help="COCO file whose `images` name the photographs, or its URL."
+    ),
     refiner: str = typer.Option(None, "--refiner", help=REFINER_HELP),
     weights: str = typer.Option(
         None,
         "--weights",
         help="Name or path of the weights, see `maskmend models list` \\[the refiner's]; at a server one of its names.",
     ),
-    runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx or torch."),
-    precision: str = typer.Option("fp32", "--precision", help="fp32, or bf16 with openvino."),
+    runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx, torch, tensorrt or triton."),
+    precision: str = typer.Option(
+        "fp32", "--precision", help="fp32; bf16 with openvino; others on a GPU, or as a Triton has its model."
+    ),
+    device: str = typer.Option(None, "--device", help="cpu, cuda or cuda:1, for torch and tensorrt \\[cpu]."),
+    triton_url: str = typer.Option(
+        None,
+        "--triton-url",
+        envvar="MASKMEND_TRITON_URL",
+        help="Servers of the triton runtime: grpc://, grpcs://, http:// or https://, host and port; several with commas.",
+    ),
     nms: float = typer.Option(0.25, "--nms", help="Overlap of patches: 0.15 fewest, 0.55 best quality."),
     passes: int = typer.Option(3, "--passes", help="Refine again where the edge moved far, 1 to 5 times in all."),
     guard: bool = typer.Option(
@@ -85,13 +76,25 @@ def refine(
     batch_size: int = typer.Option(
         32, "--batch-size", help="Patches per call of the network; does not change the result."
     ),
-    threads: int = typer.Option(None, "--threads", help="Threads of the network; all cores if not given."),
+    threads: int = typer.Option(
+        None, "--threads", help="Threads of the network; all cores if not given, with ray 1 for each worker."
+    ),
     exif_policy: str = typer.Option("apply", "--exif-policy", help="apply or ignore the EXIF rotation of photographs."),
     report: Path = typer.Option(None, "--report", help="Folder for an HTML page of before and after."),
     truth: Path = typer.Option(None, "--gt", help="COCO instances file of the ground truth, for the report."),
     resume: bool = typer.Option(False, "--resume", help="Go on with an interrupted job."),
     profile: bool = typer.Option(False, "--profile", help="Print how long each stage took."),
-    engine: str = typer.Option("local", "--engine", help="local; others come with later releases."),
+    journal: Path = typer.Option(
+        Path(), "--journal", help="Folder for what --resume needs, where OUTPUT is a URL \\[the current one]."
+    ),
+    engine: str = typer.Option("local", "--engine", help="local, or ray: workers on this machine or a Ray cluster."),
+    ray_address: str = typer.Option(
+        None, "--ray-address", help="Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; without it one starts here."
+    ),
+    workers: int = typer.Option(
+        None, "--workers", help="Workers of ray, each with the network; as many as there is room for if not given."
+    ),
+    gpus_per_worker: float = typer.Option(0.0, "--gpus-per-worker", help="GPUs of each worker of ray; may be a part."),
     format: str = typer.Option(
         "auto", "--format", help=f"Of the file or folder; auto looks at it. One of {', '.join(FORMATS)}."
     ),
@@ -131,14 +134,21 @@ def refine(
         maskmend refine labels --format yolo --images photos -o refined-labels
 
         maskmend refine results.json --images photos -o out.json --server grpc://gpu-box:8001
+
+        maskmend refine results.json --images photos -o out.json --runtime triton --triton-url grpc://127.0.0.1:8001
+
+        maskmend refine results.json --images photos -o out.json --engine ray --workers 4
+
+        maskmend refine s3://masks/in.json --images s3://photos/val -o s3://masks/out.json --engine ray
     """
+    from maskmend.clients.cli.refine_backends import at_server, local, on_ray
     from maskmend.clients.formats import format_of
     from maskmend.clients.formats.base import Policies
     from maskmend.clients.job import run_job
+    from maskmend.clients.places import Places
     from maskmend.patcher.simplify import check_tolerance
 
-    if engine != "local":
-        raise OptionError(f"--engine {engine!r} is not available in this release; use local", field="engine")
+    one_of("engine", engine, ("local", "ray"))
     policies: dict[str, Any] = {
         "exif_policy": one_of("exif-policy", exif_policy, ("apply", "ignore")),
         "size_mismatch": one_of("size-mismatch", size_mismatch, ("error", "resize")),
@@ -158,112 +168,54 @@ def refine(
         "tiles": tiles,
         "exif_policy": exif_policy,
     }
-    backend: Backend
-    if server is None:
-        _refuse(context, _SERVER_ONLY, "is for --server; leave it out")
-        backend = _local(shared, weights, runtime, precision, batch_size, threads)
-    else:
-        _refuse(context, _LOCAL_ONLY, "is decided by the server; leave it out")
-        backend = _at_server(server, shared, weights, api_key, timeout, concurrency, ca_file)
-    kind = format_of(results, format)
-    _check_report(report, truth)
-    began = time.monotonic()
-    with JobProgress() as progress:
-        summary = run_job(
-            results,
-            images,
-            output,
-            backend,
-            format=kind.name,
-            annotations=annotations,
-            policies=Policies(**policies, tolerance=kind.default_tolerance if tolerance is None else tolerance),
-            resume=resume,
-            progress=progress,
-        )
-    seconds = time.monotonic() - began
-    say(summary, seconds, output)
-    if profile:
-        say_profile(backend.stages)
-    if report is not None:
-        from maskmend.clients.cli.pages import write_job_report
-        from maskmend.clients.report.items import LIMIT
+    if report is not None or truth is not None:
+        from maskmend.clients.cli.pages import check_report
 
-        known: dict[str, Any] = {"annotations": annotations, "coarse": results, "truth": truth}
-        exif = policies["exif_policy"]
-        _write_report(lambda: write_job_report(report, output, summary, backend.provenance, exif, LIMIT, **known))
+        check_report(report, truth)
+    with ExitStack() as stack:
+        places = stack.enter_context(Places(results, images, output, annotations, journal))
+        kind = format_of(places.results, format)
+        backend: Backend
+        if server is not None:
+            refuse(context, _LOCAL_ONLY, "is decided by the server; leave it out")
+            chosen = ("engine", *_RAY_ONLY) if engine == "ray" else _RAY_ONLY
+            refuse(context, chosen, "is for refining without --server; leave one of the two out")
+            backend = at_server(server, shared, weights, api_key, timeout, concurrency, ca_file)
+        else:
+            refuse(context, _SERVER_ONLY, "is for --server; leave it out")
+            own = {"weights": weights, "runtime": runtime, "precision": precision, "batch_size": batch_size}
+            # A variable that is set for other commands means nothing to other runtimes.
+            is_asked = runtime == "triton" or is_given(context, "triton_url")
+            own |= {"device": device, "triton_url": triton_url if is_asked else None}
+            if engine == "ray":
+                backend = on_ray(stack, {**shared, **own}, ray_address, workers, threads, gpus_per_worker)
+            else:
+                refuse(context, _RAY_ONLY, "is for --engine ray; leave it out")
+                backend = local(shared, own, threads)
+        began = time.monotonic()
+        with JobProgress() as progress:
+            summary = run_job(
+                places.results,
+                places.images,
+                places.output,
+                backend,
+                format=kind.name,
+                annotations=places.annotations,
+                policies=Policies(**policies, tolerance=kind.default_tolerance if tolerance is None else tolerance),
+                resume=resume,
+                progress=progress,
+            )
+        places.deliver()
+        say(summary, time.monotonic() - began, output)
+        say_lost(backend)
+        if profile:
+            say_profile(backend.stages)
+        if report is not None:
+            from maskmend.clients.cli.pages import told, write_job_report
+            from maskmend.clients.report.items import LIMIT
+
+            known: dict[str, Any] = {"annotations": places.annotations, "coarse": places.results, "truth": truth}
+            made = (report, places.output, summary, backend.provenance, policies["exif_policy"], LIMIT)
+            console.print(told(lambda: write_job_report(*made, **known)), highlight=False, soft_wrap=True)
     if summary.errors:
         raise typer.Exit(KEPT)
-
-
-def _check_report(report: Path | None, truth: Path | None) -> None:
-    """Whatever is wrong with the report is said before hours of work, not after them."""
-    from maskmend.clients.coco import read_coco
-
-    if report is None:
-        if truth is not None:
-            raise OptionError("--gt is for the report; give --report DIR too, or use maskmend evaluate", field="gt")
-        return
-    try:
-        report.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"--report {report} cannot be made a folder: {error.strerror}", field="report") from error
-    if truth is not None and read_coco(truth, field="gt").is_results:
-        raise OptionError(f"--gt {truth} is a result list; give a COCO instances file", field="gt")
-
-
-def _write_report(write: Callable[[], Path]) -> None:
-    """Write the report; if that fails, say so, for the job itself is done."""
-    try:
-        told = f"report: {write()}"
-    except MaskmendError as error:
-        told = f"the report could not be written: {error}"
-    console.print(told, highlight=False, soft_wrap=True)
-
-
-def _local(
-    shared: dict[str, Any], weights: str | None, runtime: str, precision: str, batch_size: int, threads: int | None
-) -> Backend:
-    from maskmend.clients.backends import LocalBackend
-    from maskmend.clients.refiner import Refiner
-
-    if threads is not None and threads < 1:
-        raise OptionError(f"--threads is {threads}; use 1 or more", field="threads")
-    own: dict[str, Any] = {
-        "weights": weights,
-        "runtime": runtime,
-        "precision": precision,
-        "batch_size": batch_size,
-        "threads": threads,
-    }
-    return LocalBackend(Refiner(**shared, **own))
-
-
-def _at_server(
-    url: str,
-    shared: dict[str, Any],
-    weights: str | None,
-    api_key: str | None,
-    timeout: float,
-    concurrency: int,
-    ca_file: Path | None,
-) -> Backend:
-    from maskmend.clients.backends import ServerBackend
-    from maskmend.clients.client import Client
-
-    client = Client(
-        url,
-        **shared,
-        weights=weights,
-        api_key=api_key,
-        timeout=timeout,
-        concurrency=concurrency,
-        verify=ca_file or True,
-    )
-    return ServerBackend(client)
-
-
-def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
-            raise OptionError(f"--{name.replace('_', '-')} {why}", field=name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from maskmend.clients.format_names import FORMATS, MODULES
 from maskmend.clients.formats.base import MaskFile, Peek, Policies
 from maskmend.clients.formats.coco import CocoMasks
+from maskmend.clients.remote_folder import RemoteFolder
 from maskmend.patcher.errors import JobError, OptionError
 
 __all__ = ["FORMATS", "MaskFile", "Policies", "format_of", "mask_format", "open_masks"]
@@ -31,7 +32,7 @@ def mask_format(name: str) -> type[MaskFile]:
 
 def open_masks(
     path: Path,
-    images: Path | None,
+    images: Path | RemoteFolder | None,
     *,
     format: str = "auto",
     annotations: Path | None = None,
@@ -41,22 +42,26 @@ def open_masks(
 
     Args:
         path: of it.
-        images: folder of the photographs.
+        images: folder of the photographs; for COCO files also one at a URL.
         format: its name, or `auto` to look at the file.
         annotations: COCO file whose `images` name the photographs of a COCO result list.
         policies: see there.
 
     Raises:
-        OptionError: no such format, or `annotations` with another one than COCO.
+        OptionError: no such format, or `annotations` or photographs at a URL with another one than COCO.
         JobError: the file cannot be used, or no format fits it.
     """
     kind = format_of(path, format)
     policies = policies or Policies(tolerance=kind.default_tolerance)
-    if annotations is None:
-        return kind.open(path, images, policies)
-    if not issubclass(kind, CocoMasks):
+    if issubclass(kind, CocoMasks):
+        return kind.open(path, images, policies, annotations=annotations)
+    if annotations is not None:
         raise OptionError(f"--annotations is for COCO result lists; {path} is {kind.name}", field="annotations")
-    return kind.open(path, images, policies, annotations=annotations)
+    if isinstance(images, RemoteFolder):
+        raise OptionError(
+            f"--images at a URL are for COCO files; {path} is {kind.name}; copy them here", field="images"
+        )
+    return kind.open(path, images, policies)
 
 
 def format_of(path: Path, name: str = "auto") -> type[MaskFile]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from maskmend.clients.json_files import BOM, loads
 from maskmend.patcher import Rle
-from maskmend.patcher.errors import JobError, MaskError
+from maskmend.patcher.errors import JobError, MaskError, MaskmendError
 from maskmend.patcher.images import ExifPolicy
 
 SizePolicy = Literal["error", "resize"]
@@ -161,6 +161,21 @@ class MaskFile(ABC):
         Raises:
             ImageError: there is none.
         """
+
+    def stamp(self, number: int) -> list[int]:
+        """Size and time of change of the photograph of an instance; empty where there is none."""
+        try:
+            found = self.photograph(number).stat()
+        except (MaskmendError, OSError):
+            return []
+        return [found.st_size, found.st_mtime_ns]
+
+    def expect(self, number: int, *, whole: bool = True) -> None:
+        """Told that the photograph of an instance, or its stamp alone, will be asked for soon.
+
+        One that is far away may come meanwhile.
+        """
+        return
 
     @abstractmethod
     def replace(self, number: int, mask: Rle) -> None:

@@ -10,6 +10,7 @@ from maskmend.clients.coco import ImageFolder, Record, instances_nearby, read_co
 from maskmend.clients.formats.base import Instance, MaskFile, Peek, Picture, Policies, known_fields, score_of
 from maskmend.clients.formats.coco_ids import CategoryIds, annotation_ids, image_ids
 from maskmend.clients.inside import printable
+from maskmend.clients.remote_folder import RemoteFolder
 from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.errors import JobError, MaskError
 
@@ -21,7 +22,7 @@ class CocoMasks(MaskFile):
 
     name = "coco"
 
-    def __init__(self, path: Path, images: Path | None, annotations: Path | None) -> None:
+    def __init__(self, path: Path, images: Path | RemoteFolder | None, annotations: Path | None) -> None:
         self._path, self._annotations, self._folder = path, annotations, None
         self._coco = read_coco(path)
         if annotations is not None:
@@ -34,7 +35,9 @@ class CocoMasks(MaskFile):
         self.instances = [self._instance(record) for record in self._coco.records]
 
     @classmethod
-    def open(cls, path: Path, images: Path | None, policies: Policies, *, annotations: Path | None = None) -> CocoMasks:
+    def open(
+        cls, path: Path, images: Path | RemoteFolder | None, policies: Policies, *, annotations: Path | None = None
+    ) -> CocoMasks:
         """See `MaskFile.open`. `annotations`: COCO file that names the photographs and categories of a result list."""
         return cls(path, images, annotations)
 
@@ -91,6 +94,16 @@ class CocoMasks(MaskFile):
         if self._folder is None:
             raise JobError("photographs are needed here; say where they are with --images", field="images")
         return self._folder.find(self._coco.records[number])
+
+    def stamp(self, number: int) -> list[int]:
+        """See `MaskFile.stamp`."""
+        known = None if self._folder is None else self._folder.stamp(self._coco.records[number])
+        return super().stamp(number) if known is None else known
+
+    def expect(self, number: int, *, whole: bool = True) -> None:
+        """See `MaskFile.expect`."""
+        if self._folder is not None:
+            self._folder.expect(self._coco.records[number], whole=whole)
 
     def replace(self, number: int, mask: Rle) -> None:
         """See `MaskFile.replace`."""

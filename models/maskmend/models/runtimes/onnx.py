@@ -6,16 +6,23 @@ import onnxruntime
 
 from maskmend.models.runtimes.pool import Batch, Pool
 from maskmend.models.zoo import Weights
+from maskmend.patcher.errors import RuntimeUnavailableError
 
 
 class OnnxRuntime:
     """One session, called from every thread of the pool; see `Runtime`."""
 
     name = "onnx"
-    precision = "fp32"
 
     def __init__(self, weights: Weights, *, threads: int) -> None:
         weights.verify(("onnx",))
+        self.precision: str = weights.manifest.precision or "fp32"
+        if self.precision == "bf16":
+            raise RuntimeUnavailableError(
+                f"weights {weights.manifest.name} compute in bf16, which ONNX Runtime cannot on a CPU; use the openvino "
+                "runtime",
+                field="runtime",
+            )
         self.version = str(onnxruntime.__version__)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1

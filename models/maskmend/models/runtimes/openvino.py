@@ -5,11 +5,16 @@ from __future__ import annotations
 from functools import lru_cache
 from queue import SimpleQueue
 
+import numpy as np
 import openvino
 from openvino.frontend import FrontEndManager
 
 from maskmend.models.runtimes.pool import MICRO_BATCH, Batch, Pool
 from maskmend.models.zoo import Weights
+
+# The library sets up its access to numpy when it is first used. Two threads that use it first at the same time wait for one
+# another for ever, one with Python's lock in hand; so it is used here, where the lock of the import lets one thread through.
+_FIRST_USE = openvino.Tensor(np.zeros(1, np.float32)).data
 
 
 @lru_cache(maxsize=1)
@@ -23,18 +28,28 @@ def _core() -> openvino.Core:
     return openvino.Core()
 
 
+def read_graph(weights: Weights) -> openvino.Model:
+    """The graph of a set of weights: its ONNX file, or OpenVINO's own two files where it was exported as those.
+
+    Raises:
+        WeightsError: a file is missing or does not have the SHA-256 of the manifest.
+    """
+    own = "onnx" not in weights.manifest.sha256 and "xml" in weights.manifest.sha256
+    weights.verify(("xml", "bin") if own else ("onnx",))
+    # Left to itself, OpenVINO tries the reader of every format on a file; only this one is meant.
+    reader = FrontEndManager().load_by_framework("ir" if own else "onnx")
+    return reader.convert(reader.load(str(weights.file("xml" if own else "onnx"))))
+
+
 class OpenVinoRuntime:
     """Compiled for one static batch, one single-threaded stream per thread of the pool; see `Runtime`."""
 
     name = "openvino"
 
     def __init__(self, weights: Weights, *, precision: str = "fp32", threads: int) -> None:
-        weights.verify(("onnx",))
         self.version = str(openvino.__version__).split("-")[0]
         size = weights.manifest.input_size
-        # Left to itself, OpenVINO tries the reader of every format on a file; only this one is meant.
-        reader = FrontEndManager().load_by_framework("onnx")
-        graph = reader.convert(reader.load(str(weights.onnx_path)))
+        graph = read_graph(weights)
         graph.reshape([MICRO_BATCH, 4, size, size])
         options: dict[str, object] = {
             # Some processors would otherwise run in bf16 on their own.
@@ -45,7 +60,10 @@ class OpenVinoRuntime:
             "ENABLE_CPU_PINNING": False,
         }
         compiled = _core().compile_model(graph, "CPU", options)
-        self.precision = "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16 else "fp32"
+        computed = "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16 else "fp32"
+        graphs = weights.manifest.precision or "fp32"
+        # What an exported graph fixes stays so; the hint is for the rest of it.
+        self.precision = computed if graphs == "fp32" else graphs if computed == "fp32" else f"{graphs}+{computed}"
         # It makes fewer streams than asked for where there are fewer cores.
         streams = min(threads, int(compiled.get_property("NUM_STREAMS")))
         self._requests: SimpleQueue[openvino.InferRequest] = SimpleQueue()

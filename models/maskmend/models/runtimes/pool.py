@@ -37,9 +37,11 @@ class Pool:
     Args:
         threads: how many.
         prepare: called once in each thread.
+        part: patches that one call takes at most, a multiple of MICRO_BATCH.
     """
 
-    def __init__(self, threads: int, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(self, threads: int, prepare: Callable[[], None] | None = None, *, part: int = MICRO_BATCH) -> None:
+        self._part = part
         self._workers = ThreadPoolExecutor(threads, "maskmend-network", initializer=prepare)
         self._process = os.getpid()
 
@@ -47,7 +49,7 @@ class Pool:
         """Run a network on a batch.
 
         Args:
-            run_part: from float32 [MICRO_BATCH, 4, S, S] to float32 [MICRO_BATCH, P, P]; called from several threads.
+            run_part: from float32 [B, 4, S, S] to float32 [B, P, P], B whole micro-batches; called from several threads.
             batch: float32 [N, 4, S, S], N at least 1.
 
         Returns:
@@ -61,7 +63,15 @@ class Pool:
             raise RuntimeUnavailableError(
                 "the refiner was loaded before this process was forked; load it in here, or use spawn", field="runtime"
             )
-        return np.concatenate(list(self._workers.map(run_part, micro_batches(batch, MICRO_BATCH))))[: len(batch)]
+        return np.concatenate(list(self._workers.map(run_part, _parts(batch, self._part))))[: len(batch)]
+
+
+def _parts(batch: Batch, most: int) -> list[Batch]:
+    """Cut a batch into whole micro-batches, as many together as make `most`."""
+    parts, together = micro_batches(batch, MICRO_BATCH), most // MICRO_BATCH
+    if together == 1:
+        return parts
+    return [np.concatenate(parts[start : start + together]) for start in range(0, len(parts), together)]
 
 
 def micro_batches(batch: Batch, size: int) -> list[Batch]:
