@@ -32,7 +32,7 @@ proto: $(VENV)/.dev
 
 # Hashes of everything but torch, whose CPU build constraints.txt names, the bench extra, which needs a compiler, and the docs
 # extra, which no image needs and of which not every package comes as a wheel.
-EXTRAS := cpu onnx evaluate serve grpc tracing train dev
+EXTRAS := cpu onnx evaluate serve grpc triton tracing train dev
 lock: $(VENV)/.dev
 	$(PIP) pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \
