@@ -13,6 +13,7 @@ image (RTX 2080 Ti, Tang et al., CVPR 2021).
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import resource
@@ -163,6 +164,9 @@ def speed(options: argparse.Namespace, precision: str) -> list[dict[str, Any]]:
             f"{100 * row['share_of_peak']:5.1f} % of {peak / 1e12:.2f} TFLOP/s"
         )
         batch *= 2
+        # A runtime and its passes hold one another; the memory of its graph would stay beside that of the next.
+        del runtime
+        gc.collect()
     return rows
 
 

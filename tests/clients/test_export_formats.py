@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_job import SmallJob
+from typer.testing import CliRunner
 
 pytest.importorskip("onnx", reason="exporting needs the export extra")
 pytest.importorskip("onnxruntime", reason="exporting needs the export extra")
 
 import typer
+from PIL import Image
 
 from maskmend.clients import export_gate
 from maskmend.clients.cli import export_formats
+from maskmend.clients.cli.app import app
 from maskmend.clients.export_gate import AccuracyError, Judgement, check, judge, patches_of, read_scenes
 from maskmend.models import load_refiner, resolve_weights
-from maskmend.patcher.errors import JobError, MaskmendError, OptionError
+from maskmend.patcher.errors import JobError, MaskmendError, OptionError, RuntimeUnavailableError
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -78,7 +83,7 @@ def test_patches_are_those_of_the_engine_and_the_same_network_is_as_good(truth: 
     assert patches.shape == (5, 4, 128, 128)
     assert set(np.unique(patches[:, 3])) <= {-1.0, 1.0}
     same = judge(refiner, refiner, held_out[:1])
-    assert same.instances == 2
+    assert same.instances == same.changed == 2
     assert same.iou[0] == same.iou[1] > 0.7
     check(same)
 
@@ -88,11 +93,25 @@ def test_patches_are_those_of_the_engine_and_the_same_network_is_as_good(truth: 
     [(0.0, 0.0, True), (0.0019, 0.0, True), (0.0021, 0.0, False), (0.0, 0.0021, False), (-0.1, 0.0, True)],
 )
 def test_the_gate(iou: float, f1: float, passed: bool) -> None:
-    judgement = Judgement(10, (0.9, 0.9 - iou), (0.8, 0.8 - f1))
+    judgement = Judgement(10, 10, (0.9, 0.9 - iou), (0.8, 0.8 - f1))
     assert judgement.passed is passed
     if not passed:
         with pytest.raises(AccuracyError, match="nothing was written"):
             check(judgement)
+
+
+def test_where_nothing_changes_nothing_is_judged(truth: Path, tmp_path: Path) -> None:
+    """Photographs without an edge, on which the guard keeps every coarse mask, would let any network through."""
+    _, held_out = read_scenes(truth, SAMPLES / "images")
+    height, width = held_out[0].image().shape[:2]
+    flat = tmp_path / "flat.png"
+    Image.new("RGB", (width, height), (128, 128, 128)).save(flat)
+    refiner = load_refiner(runtime="onnx")
+    judgement = judge(refiner, refiner, [replace(held_out[0], photograph=flat)])
+    assert judgement.passed
+    assert judgement.changed == 0
+    with pytest.raises(AccuracyError, match="says nothing of the export"):
+        check(judgement)
 
 
 def test_unusable_calibration_says_what_is_needed(truth: Path, tmp_path: Path, job: SmallJob) -> None:
@@ -121,6 +140,22 @@ def test_options_that_do_not_go_together(tmp_path: Path) -> None:
     ):
         with pytest.raises(OptionError, match=message):
             export_formats.write_format(*arguments)
+    if importlib.util.find_spec("tensorrt") is None:
+        # Before minutes of calibration, not after them.
+        with pytest.raises(RuntimeUnavailableError, match="install the tensorrt wheel"):
+            export_formats.write_format(
+                "bpr-small", "tensorrt", "int8", tmp_path, calibration=tmp_path / "none.json", images=tmp_path
+            )
+    for arguments, message in (
+        (("--triton-repository", "r", "--precision", "int8"), "--precision is for --format"),
+        (("--triton-repository", "r", "--images", "i"), "--images is for --format"),
+        (("--format", "onnx", "-o", "o", "--max-batch", "8"), "--max-batch is for --triton-repository"),
+        (("--format", "onnx", "-o", "o", "--device", "cuda"), "--device is for tensorrt and aoti"),
+    ):
+        done = CliRunner().invoke(app, ["export", "bpr-small", *arguments])
+        assert isinstance(done.exception, OptionError)
+        assert message in str(done.exception)
+        assert not Path("r").exists()
     with pytest.raises(OptionError, match="leave them out"):
         export_formats.write_format("bpr-small", "onnx", "fp16", tmp_path, images=tmp_path)
 

@@ -202,6 +202,10 @@ def test_no_name_leads_out(name: str, memory: Any, tmp_path: Path) -> None:
         ({"images": "memory://"}, OptionError, "names no file"),
         ({"annotations": "memory://bucket/none.json"}, JobError, "--annotations"),
         ({"output": "memory://bucket/coarse.json"}, JobError, "is the input file"),
+        ({"output": "memory://bucket/coarse.json/"}, JobError, "is the input file"),
+        ({"output": "memory:///bucket/coarse.json"}, JobError, "is the input file"),
+        ({"annotations": "memory://bucket/out.json"}, JobError, "is the --annotations file"),
+        ({"images": "memory://key:word@bucket/photos"}, OptionError, "holds a password; leave it out"),
         ({"output": "memory://bucket/.."}, JobError, "without a file name"),
         ({"journal": Path("/nowhere")}, JobError, "--journal"),
     ],
@@ -216,9 +220,12 @@ def test_what_cannot_be_is_said_before_the_work(
         "annotations": None,
         "journal": tmp_path,
     }
-    with pytest.raises(kind, match=word), Places(**{**known, **change}):
+    with pytest.raises(kind, match=word) as told, Places(**{**known, **change}):
         pass
+    assert "key:word" not in str(told.value)
     assert not memory.exists("/bucket/out.json")
+    # Nor is anything left of a job that never began.
+    assert not list(tmp_path.glob("maskmend-*"))
 
 
 def test_an_output_that_cannot_be_put_is_not_lost(memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,11 +238,55 @@ def test_an_output_that_cannot_be_put_is_not_lost(memory: Any, tmp_path: Path, m
         places.output.write_text("[]")
         with pytest.raises(JobError, match="does not let us in") as told:
             places.deliver()
-    assert str(tmp_path / "out.json") in str(told.value)
-    assert (tmp_path / "out.json").read_text() == "[]"
+        assert str(places.output) in str(told.value)
+        # That errors of an earlier job cannot be deleted is no reason not to say it either.
+        with monkeypatch.context() as patch:
+            patch.setattr(type(memory), "rm_file", refused)
+            with pytest.raises(JobError, match="does not let us in") as told:
+                places.deliver()
+        assert str(places.output) in str(told.value)
+    assert places.output.read_text() == "[]"
+    assert places.output.is_relative_to(tmp_path)
     monkeypatch.setattr(type(memory), "pipe_file", refused)
     with pytest.raises(JobError, match="cannot be written"):
         Places("memory://bucket/coarse.json", PHOTOS, "memory://bucket/out.json", None, tmp_path)
+
+
+def test_a_file_of_the_same_name_here_is_left_alone(
+    job: SmallJob, memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("names.json").write_bytes(job.truth.read_bytes())
+    done = refine(job.coarse, "--images", PHOTOS, "--annotations", "names.json", "-o", "memory://bucket/names.json/")
+    assert done.exit_code == 0, done.output
+    assert Path("names.json").read_bytes() == job.truth.read_bytes()
+    assert len(json.loads(memory.cat_file("/bucket/names.json"))) == len(job.records)
+    # Two URLs whose files have one name do not meet either.
+    outputs = []
+    for folder in ("a", "b"):
+        with Places("memory://bucket/coarse.json", PHOTOS, f"memory://{folder}/out.json", None, tmp_path) as places:
+            outputs.append(places.output)
+    assert len(set(outputs)) == 2
+
+
+@pytest.mark.parametrize("key", ["ETag", "etag", "last_modified", "updated"])
+def test_every_storage_has_its_own_name_for_a_version(key: str, memory: Any, tmp_path: Path) -> None:
+    stamps = []
+    for version in ("1", "2", "2"):
+        folder = RemoteFolder(PHOTOS, tmp_path)
+        told = {"type": "file", "size": 5, key: version}
+        folder._storage = type("Storage", (), {"info": staticmethod(lambda path, told=told: told)})
+        stamps.append(folder.stamp("photo_1.png"))
+        folder.close()
+    assert stamps[0] != stamps[1] == stamps[2]
+
+
+def test_names_are_not_overwritten(job: SmallJob, tmp_path: Path) -> None:
+    before = job.truth.read_bytes()
+    done = refine(job.coarse, "--images", job.images, "--annotations", job.truth, "-o", job.truth)
+    assert isinstance(done.exception, JobError)
+    assert "--output is the --annotations file" in str(done.exception)
+    assert job.truth.read_bytes() == before
 
 
 def test_masks_of_other_formats_are_asked_for_here(memory: Any, tmp_path: Path) -> None:

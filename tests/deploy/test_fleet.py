@@ -313,6 +313,8 @@ def test_the_predictor_is_a_pod_that_kubernetes_takes(name: str) -> None:
     (container,) = pod["containers"]
     assert container["name"] == "kserve-container"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    ready = container["readinessProbe"]
+    assert ready["periodSeconds"] * ready["failureThreshold"] <= 15, "one that fails gets no more requests soon"
     if name == "gateway":
         settings = pytest.importorskip("maskmend.service.settings", reason="the extra serve is not installed")
         environ = {each["name"]: each["value"] for each in container["env"] if "FILE" not in each["name"]}

@@ -245,6 +245,7 @@ def test_gateways_know_every_triton_by_name_and_nobody_else_reaches_them(render:
     triton_url = pytest.importorskip("maskmend.models.runtimes.triton_url", reason="no runtime triton")
     target = triton_url.parse_triton_url(f"{urls}?{options}")
     assert len(target.servers) == 3
+    assert target.timeout_s < 10, "one that hangs would make every gateway unready"
     policy = found.of("NetworkPolicy", "-triton")["spec"]
     assert policy["egress"] == []
     asked = [rule for rule in policy["ingress"] if {"port": "grpc"} in rule["ports"]]

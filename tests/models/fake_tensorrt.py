@@ -10,6 +10,9 @@ import ctypes
 import enum
 import hashlib
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +20,9 @@ from typing import Any
 import numpy as np
 
 from maskmend.models.tensorrt_api import Gpu
+
+_here = threading.local()
+"""Of each thread: whether the GPU is the current one."""
 
 
 def make(version: str) -> ModuleType:
@@ -91,10 +97,11 @@ def make(version: str) -> ModuleType:
             self.profiles.append(profile)
             return len(self.profiles) - 1
 
-        def create_timing_cache(self, data: bytes) -> TimingCache:
-            return TimingCache(bytes(data))
+        def create_timing_cache(self, data: bytes) -> TimingCache | None:
+            return None if data.startswith(b"damaged") else TimingCache(bytes(data))
 
         def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
+            assert cache is not None
             if cache.data and not cache.data.startswith(version.encode()):
                 return False
             log.append("cache taken" if cache.data else "cache empty")
@@ -146,6 +153,7 @@ def make(version: str) -> ModuleType:
 
         def execute_async_v3(self, stream_handle: int) -> bool:
             assert stream_handle == 7
+            assert _here.current
             given = _at(self.addresses["patches"], self.shape)
             _at(self.addresses["logits"], self.get_tensor_shape("logits"))[...] = self.engine.run(given)
             return True
@@ -170,6 +178,7 @@ def make(version: str) -> ModuleType:
             return DataType.FLOAT
 
         def create_execution_context(self) -> Context:
+            assert _here.current
             return Context(self)
 
     class Runtime:
@@ -221,6 +230,12 @@ class HostMemory:
 
     def wait(self) -> None:
         self.waits += 1
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        _here.current = True
+        yield
+        _here.current = False
 
 
 class HostBuffer:

@@ -149,6 +149,24 @@ def test_what_is_refused_leaves_nothing_behind(small: Weights, tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+def test_originals_are_not_overwritten(small: Weights, tmp_path: Path) -> None:
+    for kind in ("json", "onnx", "md"):
+        shutil.copy(small.file(kind), tmp_path)
+    with pytest.raises(OptionError, match="would be overwritten; give another name"):
+        export_weights(resolve_weights(tmp_path), tmp_path, form="onnx", precision="fp16", name="bpr-small")
+    resolve_weights(tmp_path).verify(("onnx",))
+    # Exports are: the same command may be given again.
+    for _ in range(2):
+        made = export_weights(resolve_weights(tmp_path / "bpr-small.json"), tmp_path, form="onnx", precision="fp16")
+    made.weights.verify()
+
+
+def test_a_package_for_a_device_that_is_none_is_refused(small: Weights, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="AOTInductor is PyTorch's")
+    with pytest.raises(OptionError, match="use cuda"):
+        export_weights(small, tmp_path, form="aoti", device="tpu")
+
+
 def test_a_graph_that_says_something_else_is_not_exported(small: Weights, tmp_path: Path) -> None:
     """Parity is asked of what was written, not of what was meant."""
     for kind in ("json", "onnx"):

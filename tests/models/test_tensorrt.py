@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -70,6 +71,9 @@ def test_an_engine_is_built_once_kept_and_gives_what_onnx_runtime_gives(api: Mod
     assert np.abs(got - create_runtime("onnx", weights).run(patches)).max() < 1e-4
     assert memory.waits == 2
     assert (runtime.name, runtime.version, runtime.precision) == ("tensorrt", api.__version__, "fp32")
+    # Which GPU is current, each thread has to be told.
+    with ThreadPoolExecutor(1) as other:
+        assert np.array_equal(other.submit(runtime.run, patches[:5]).result(), got[:5])
     again = TensorRtRuntime(weights, memory=memory)
     assert api.log.count("built") == 1
     assert np.array_equal(again.run(patches[:5]), got[:5])
@@ -94,6 +98,25 @@ def test_a_timing_cache_of_another_version_is_left_aside(
     new = install(monkeypatch, tmp_path, NEW)
     TensorRtRuntime(weights, memory=fake_tensorrt.HostMemory())
     assert new.log == ["cache empty", "built"]
+
+
+def test_a_timing_cache_that_is_damaged_is_left_aside(api: ModuleType, weights: Weights, tmp_path: Path) -> None:
+    (tmp_path / "cache" / "tensorrt").mkdir(parents=True)
+    (tmp_path / "cache" / "tensorrt" / "timing.cache").write_bytes(b"damaged")
+    TensorRtRuntime(weights, memory=fake_tensorrt.HostMemory())
+    assert api.log == ["cache empty", "built"]
+
+
+def test_without_a_home_the_variable_is_named(
+    api: ModuleType, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(RuntimeUnavailableError, match=f"set {CACHE_VARIABLE} to a folder"):
+        TensorRtRuntime(weights, memory=fake_tensorrt.HostMemory())
 
 
 @pytest.mark.parametrize("precision", ["fp16"])

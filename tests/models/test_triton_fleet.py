@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from time import monotonic, sleep
 
 import pytest
 
@@ -80,7 +81,114 @@ def test_one_that_comes_back_is_used_again() -> None:
     for _ in range(10):
         servers.run(failing("a"))
     time.now += 5
+    assert servers.run(failing()) == "b"
+    until_closed(servers, "a")
     assert {servers.run(failing()) for _ in range(4)} == {"a", "b"}
+
+
+def until_closed(servers: Fleet[str], name: str) -> None:
+    """Wait for a probe that goes on in a thread of its own."""
+    until = monotonic() + 10
+    while next(found for found in servers.health() if found.url == name).circuit != "closed":
+        assert monotonic() < until
+        sleep(0.005)
+
+
+def test_nobody_waits_for_a_probe_that_hangs_while_another_server_is_well() -> None:
+    servers, time = fleet("ab")
+    for _ in range(10):
+        servers.run(failing("a"))
+    time.now += 5
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hanging(name: str) -> str:
+        if name == "a":
+            begun.set()
+            go_on.wait(10)
+        return name
+
+    began = monotonic()
+    assert {servers.run(hanging) for _ in range(20)} == {"b"}
+    assert begun.wait(10), "it was probed"
+    assert monotonic() - began < 9
+    assert {found.url: found.circuit for found in servers.health()} == {"a": "half-open", "b": "closed"}
+    go_on.set()
+    until_closed(servers, "a")
+
+
+def test_probes_share_a_thread() -> None:
+    servers, time = fleet("ab")
+    threads = set()
+
+    def call(name: str) -> str:
+        if name == "a":
+            threads.add(threading.get_ident())
+            raise TritonFailure("not yet")
+        return name
+
+    failures = 0
+    for _ in range(10):
+        servers.run(call)
+        until = monotonic() + 10
+        while servers.health()[0].failures == failures or servers.health()[0].circuit == "half-open":
+            assert monotonic() < until
+            servers.run(call)
+            sleep(0.005)
+        failures = servers.health()[0].failures
+        time.now += 5
+    assert failures >= 10
+    # The one that calls, and that of the probes.
+    assert len(threads) == 2
+
+
+def test_an_error_in_a_probe_frees_the_server() -> None:
+    servers, time = fleet("ab")
+    for _ in range(10):
+        servers.run(failing("a"))
+    time.now += 5
+    assert servers.run(lambda name: {"b": "b"}[name]) == "b"
+    until = monotonic() + 10
+    while servers.health()[0].reason != "the request was broken off":
+        assert monotonic() < until
+        sleep(0.005)
+    time.now += 5
+    servers.run(failing())
+    until_closed(servers, "a")
+
+
+def test_one_that_hangs_is_left_alone_at_once() -> None:
+    servers, _ = fleet("ab")
+    asked: list[str] = []
+
+    def call(name: str) -> str:
+        asked.append(name)
+        if name == "a":
+            raise TritonFailure("no answer in time", hung=True)
+        return name
+
+    assert {servers.run(call) for _ in range(6)} == {"b"}
+    assert asked.count("a") == 1
+
+
+def test_another_server_is_tried_before_the_same_one_again() -> None:
+    servers, time = fleet("ab", wait_s=0)
+    release = threading.Event()
+    busy = threading.Thread(target=servers.run, args=(lambda _: release.wait(10),))
+    busy.start()
+    asked: list[str] = []
+
+    def call(name: str) -> str:
+        asked.append(name)
+        if len(asked) == 1:
+            raise TritonFailure("once")
+        return name
+
+    servers.run(call)
+    release.set()
+    busy.join(10)
+    # The first one failed at once and is idle; the other is busy.
+    assert len(set(asked)) == 2
+    assert time.now == 0
 
 
 def test_the_only_one_is_waited_for() -> None:

@@ -117,6 +117,31 @@ def test_a_model_from_elsewhere_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in theirs.iterdir()] == ["config.pbtxt"]
 
 
+def test_what_a_killed_writer_left_is_swept_away(tmp_path: Path) -> None:
+    """Triton would not start: every folder in a repository is a model."""
+    for name in (".bpr-small.0123abcd", ".bpr-small.0123abcd.old", ".bpr-small.other", ".bpr-base.0123abcd"):
+        (tmp_path / name / "1").mkdir(parents=True)
+    write_repository(resolve_weights("bpr-small"), tmp_path, RepositoryOptions("python"))
+    assert {path.name for path in tmp_path.iterdir()} == {"bpr-small", ".bpr-small.other", ".bpr-base.0123abcd"}
+
+
+def test_a_model_that_cannot_be_exchanged_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = resolve_weights("bpr-small")
+    write_repository(weights, tmp_path, RepositoryOptions("python"))
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if target == tmp_path / "bpr-small" and not self.name.endswith(".old"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(JobError, match="Input/output error"):
+        write_repository(weights, tmp_path, RepositoryOptions("onnxruntime"))
+    assert [path.name for path in tmp_path.iterdir()] == ["bpr-small"]
+    assert (tmp_path / "bpr-small" / "1" / "model.py").is_file()
+
+
 def test_damaged_weights_are_not_written(tmp_path: Path) -> None:
     shipped = resolve_weights("bpr-small")
     for kind in ("json", "onnx"):

@@ -54,6 +54,7 @@ def test_servers_ports_and_options(tmp_path: Path) -> None:
         ("grpc://a?shared_memory=1", "this machine"),
         ("grpc://a?ca_file=/nowhere", "ca_file"),
         ("grpc://a?wait_s", "wait_s"),
+        ("grpc://a?" + "&".join(f"o{n}=1" for n in range(40)), "more than 32 options"),
     ],
 )
 def test_what_is_wrong_is_named_without_an_echo(text: str, word: str) -> None:

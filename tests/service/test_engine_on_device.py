@@ -14,7 +14,7 @@ from maskmend.models.refiner import BoundaryRefiner, InstanceRefiner, NetworkRef
 from maskmend.models.runtimes.torch_cuda import TorchCudaRuntime  # noqa: E402
 from maskmend.models.zoo import resolve_weights  # noqa: E402
 from maskmend.patcher import Rle  # noqa: E402
-from maskmend.patcher.errors import OptionError  # noqa: E402
+from maskmend.patcher.errors import OptionError, RuntimeUnavailableError  # noqa: E402
 from maskmend.service import Engine, EngineOptions  # noqa: E402
 
 KINDS: dict[str, type[NetworkRefiner]] = {"bpr-small": BoundaryRefiner, "transfiner-small": InstanceRefiner}
@@ -74,6 +74,21 @@ def test_a_network_that_gives_nothing_finite_is_told_on(monkeypatch: pytest.Monk
     )
     with pytest.raises(OptionError, match="check the weights"):
         engine.refine_image(image, masks)
+
+
+def test_an_image_that_the_device_has_no_room_for_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, masks = real_case(1)
+    there, _ = two_ways("bpr-small")
+    engine = Engine(there)
+    assert there.looks is not None
+
+    def full(*given: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    for place, name in ((there.looks._network, "logits"), (there.looks, "_up")):
+        monkeypatch.setattr(place, name, full)
+        with pytest.raises(RuntimeUnavailableError, match=f"too little memory for an image of {image.shape[1]}x"):
+            engine.refine_image(image, masks)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use")

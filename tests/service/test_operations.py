@@ -303,6 +303,8 @@ def test_too_much_at_once_is_refused_and_the_rest_is_in_time(tmp_path: Path) -> 
         (["--workers", "2", "--weights", "nothing"], {}, "weights"),
         (["--api-keys-file", "/dev/null"], {}, "api_keys_file"),
         (["--workers", "2", "--grpc-port", "0"], {}, "grpc_port"),
+        (["--workers", "2", "--runtime", "nothing"], {}, "runtime"),
+        (["--workers", "2"], {"MASKMEND_TRITON_URL": "grpc://localhost"}, "triton_url"),
     ],
 )
 def test_settings_that_cannot_be_used_end_it_with_2(flags: list[str], env: dict[str, str], word: str) -> None:

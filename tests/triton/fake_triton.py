@@ -38,6 +38,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour, self.requests, self.sizes = behaviour, 0, set[int]()
         self.busy = self.most_busy = 0
+        self.regions: list[str] = []
         self._lock = threading.Lock()
         self.url = ""
 
@@ -63,6 +64,12 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             if value:
                 config.parameters[key].string_value = value
         return service_pb2.ModelConfigResponse(config=config)
+
+    def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.name in self.regions:
+            context.abort(grpc.StatusCode.ALREADY_EXISTS, "the region is there already")
+        self.regions.append(request.name)
+        return service_pb2.SystemSharedMemoryRegisterResponse()
 
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._lock:

@@ -8,12 +8,13 @@ import json
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from maskmend.models.runtimes import choose_runtime, create_runtime
 from maskmend.models.runtimes.triton import TritonRuntime
 from maskmend.models.runtimes.triton_model import graph_sha256
 from maskmend.models.zoo import resolve_weights
-from maskmend.patcher.errors import OptionError, RuntimeLostError
+from maskmend.patcher.errors import OptionError, RuntimeLostError, RuntimeUnavailableError
 
 WEIGHTS = resolve_weights("bpr-small")
 SIZE, SIDE = WEIGHTS.manifest.input_size, WEIGHTS.manifest.patch
@@ -82,7 +83,8 @@ def test_one_of_two_servers_that_fails_costs_nothing_but_retries() -> None:
         given = patches(64)
         assert np.array_equal(running.run(given), given[:, 3, :SIDE, :SIDE])
         states = {health.url: health for health in running.health()}
-        assert states[bad.url].circuit == "open"
+        # Or half-open: it may be probed already.
+        assert states[bad.url].circuit != "closed"
         assert "UNAVAILABLE: the fake has failed" in states[bad.url].reason
         before = bad.requests
         bad.behaviour.fails = False
@@ -90,7 +92,29 @@ def test_one_of_two_servers_that_fails_costs_nothing_but_retries() -> None:
         while bad.requests == before and time.monotonic() < until:
             running.run(given)
         assert bad.requests > before
-        assert {health.circuit for health in running.health()} == {"closed"}
+        # The probe that found it well has a thread of its own.
+        while {health.circuit for health in running.health()} != {"closed"}:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_nobody_waits_for_a_server_that_hangs_once_that_is_known() -> None:
+    with fake() as good, fake() as bad:
+        running = runtime(good, bad, options="timeout_s=3&wait_s=30")
+        given = patches(32)
+        running.run(given)
+        bad.behaviour.hangs_s = 4
+
+        def state() -> str:
+            return next(health.circuit for health in running.health() if health.url == bad.url)
+
+        until, states = time.monotonic() + 60, ("", "")
+        # A batch is done while the probe of the other one is still under way.
+        while states != ("half-open", "half-open"):
+            assert time.monotonic() < until
+            before = state()
+            assert np.array_equal(running.run(given), given[:, 3, :SIDE, :SIDE])
+            states = before, state()
 
 
 def test_a_server_that_is_not_there_at_the_start_joins_later() -> None:
@@ -204,6 +228,29 @@ def test_weights_that_change_behind_it_are_found_out() -> None:
             running.run(patches(4))
 
 
+def test_what_is_not_said_as_a_triton_says_it_is_refused() -> None:
+    with over_http(inputs=["patches"]) as url, pytest.raises(RuntimeLostError, match="not what a Triton says"):
+        TritonRuntime(WEIGHTS, url=f"{url}?start_s=60")
+
+
+def test_a_client_library_that_is_missing_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tritonclient.http", None)
+    with pytest.raises(RuntimeUnavailableError, match=r"cannot be imported.*maskmend\[triton\]") as caught:
+        create_runtime("triton", WEIGHTS, triton_url="http://127.0.0.1:9?start_s=60")
+    assert not isinstance(caught.value, RuntimeLostError)
+
+
+def test_regions_of_two_processes_with_one_id_have_two_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in two containers, or in one that was killed and started again."""
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    with fake() as server:
+        for _ in range(2):
+            running = runtime(server, options="shared_memory=1&wait_s=0", threads=1)
+            with contextlib.suppress(RuntimeLostError):
+                running.run(patches(4))
+        assert len(server.regions) == 2
+
+
 def test_a_server_that_hangs_is_given_up_after_the_timeout() -> None:
     with fake(Behaviour(hangs_s=3)) as server:
         running = runtime(server, options="timeout_s=0.3&wait_s=0")
@@ -287,19 +334,19 @@ class _OverHttp(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     hangs_s = 0.0
+    inputs: ClassVar[list[Any]] = [{"name": "patches", "datatype": "FP32", "shape": [-1, 4, SIZE, SIZE]}]
 
     def log_message(self, *_: Any) -> None:
         pass
 
     def do_GET(self) -> None:
-        tensor = {"name": "patches", "datatype": "FP32", "shape": [-1, 4, SIZE, SIZE]}
         logits = {"name": "logits", "datatype": "FP32", "shape": [-1, SIDE, SIDE]}
         parameters = {"weights_sha256": {"string_value": graph_sha256(WEIGHTS.manifest)}}
         known: dict[str, dict[str, Any]] = {
             "/v2": {"name": "triton", "version": "0"},
             "/v2/models/bpr-small/config": {"max_batch_size": 8, "parameters": parameters},
         }
-        self._say(known.get(self.path, {"name": "bpr-small", "inputs": [tensor], "outputs": [logits]}))
+        self._say(known.get(self.path, {"name": "bpr-small", "inputs": self.inputs, "outputs": [logits]}))
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -319,8 +366,11 @@ class _OverHttp(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def over_http(hangs_s: float = 0.0, tls: tuple[Path, Path] | None = None) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_OverHttp,), {"hangs_s": hangs_s}))
+def over_http(
+    hangs_s: float = 0.0, tls: tuple[Path, Path] | None = None, inputs: list[Any] | None = None
+) -> Iterator[str]:
+    told = {"hangs_s": hangs_s} | ({} if inputs is None else {"inputs": inputs})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_OverHttp,), told))
     host, scheme = "127.0.0.1", "http"
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -347,6 +397,8 @@ def test_a_server_that_hangs_over_http() -> None:
         with pytest.raises(RuntimeLostError, match=r"(?i)time"):
             running.run(patches(2))
         assert time.monotonic() - began < 4.9
+        # Once is enough.
+        assert [(health.failures, health.circuit == "closed") for health in running.health()] == [(1, False)]
 
 
 def test_tls_over_http(certificate: tuple[Path, Path]) -> None:

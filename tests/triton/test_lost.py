@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from small_job import SmallJob
 from maskmend.clients import Refiner
 from maskmend.clients.backends import LocalBackend
 from maskmend.clients.job import JobSummary, run_job
+from maskmend.models.zoo import resolve_weights
 from maskmend.patcher.errors import JobError, RuntimeLostError
 from maskmend.service.batcher import Batcher, Ticket
 from maskmend.service.errors import UnavailableError, network_error
+from maskmend.service.served import Served
 
 
 def refined(job: SmallJob, output: Path, url: str, **more: Any) -> JobSummary:
@@ -77,6 +80,27 @@ def test_all_requests_of_a_batch_are_told_at_once() -> None:
     for error in errors:
         assert getattr(error, "retry_after", None) == 7
         assert "10.1.2.3" not in str(error)
+
+
+def test_weights_that_a_server_gets_later_are_taken_then(tmp_path: Path) -> None:
+    """Only the manifest is needed here; the servers have the network."""
+    manifest = tmp_path / "bpr-small.json"
+    shipped = resolve_weights("bpr-small")
+    shutil.copy(shipped.folder / manifest.name, manifest)
+    fresh = "1" * 64
+    with fake() as server:
+        served = Served([str(manifest)], runtime="triton", triton_url=f"{server.url}?wait_s=0&start_s=0")
+        try:
+            assert served.reload() == {}
+            manifest.write_text(manifest.read_text().replace(shipped.manifest.sha256["onnx"], fresh))
+            for _ in range(2):
+                assert "of weights" in served.reload()["bpr-small"]
+            server.behaviour.sha = fresh
+            assert served.reload() == {"bpr-small": ""}
+            assert served.list()[0].sha256 == fresh
+            assert served.reload() == {}
+        finally:
+            served.close()
 
 
 def test_what_a_request_is_told() -> None:

@@ -59,9 +59,17 @@ class Scene:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Mean IoU and boundary F at 1 px of the same instances, by the original and by the export."""
+    """Mean IoU and boundary F at 1 px of the same instances, by the original and by the export.
+
+    Attributes:
+        instances: judged.
+        changed: instances of these that the original changed.
+        iou: means of both.
+        f1: means of both.
+    """
 
     instances: int
+    changed: int
     iou: tuple[float, float]
     f1: tuple[float, float]
 
@@ -131,6 +139,7 @@ def patches_of(refiner: NetworkRefiner, scenes: Sequence[Scene], most: int = PAT
 def judge(original: NetworkRefiner, export: NetworkRefiner, scenes: Sequence[Scene]) -> Judgement:
     """Refine held-out instances with both, the guard on as by default, and compare with the truth."""
     engines = Engine(original), Engine(export)
+    changed = 0
     scores: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
     for scene in scenes:
         if len(scores[0]) >= MOST_INSTANCES:
@@ -138,17 +147,26 @@ def judge(original: NetworkRefiner, export: NetworkRefiner, scenes: Sequence[Sce
         image = scene.image()
         for engine, found in zip(engines, scores, strict=True):
             results = engine.refine_image(image, scene.coarse)
+            if engine is engines[0]:
+                changed += sum(result.changed_pixels > 0 for result in results)
             found += [_score(result.mask, mask) for result, mask in zip(results, scene.truths, strict=True)]
     before, after = (np.mean(found, axis=0) for found in scores)
-    return Judgement(len(scores[0]), (float(before[0]), float(after[0])), (float(before[1]), float(after[1])))
+    return Judgement(len(scores[0]), changed, (float(before[0]), float(after[0])), (float(before[1]), float(after[1])))
 
 
 def check(judgement: Judgement) -> None:
     """Refuse an export that lost too much.
 
     Raises:
-        AccuracyError: mean IoU or F@1 fell by more than `TOLERANCE`.
+        AccuracyError: mean IoU or F@1 fell by more than `TOLERANCE`, or the original changed nothing to compare with.
     """
+    if not judgement.changed:
+        # The guard keeps coarse masks; were that so of all, noise would come out as good as the original.
+        raise AccuracyError(
+            f"the original leaves all {judgement.instances} held-out instances as they came, which says nothing of the "
+            "export; nothing was written. Give more or fitter photographs",
+            field="calibration",
+        )
     if not judgement.passed:
         raise AccuracyError(
             f"the export refines worse than the original, by more than {TOLERANCE}: {judgement}; nothing was written. Give "

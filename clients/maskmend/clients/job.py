@@ -130,6 +130,8 @@ def _open(
         raise JobError(f"--output {output}: the folder {output.parent} does not exist; create it first", field="output")
     if output.exists() and results.exists() and output.samefile(results):
         raise JobError("--output is the input file; choose another name", field="output")
+    if annotations is not None and output.exists() and annotations.exists() and output.samefile(annotations):
+        raise JobError("--output is the --annotations file; choose another name", field="output")
     masks = open_masks(results, images, format=format, annotations=annotations, policies=policies)
     if masks.writes_folder and output.is_dir() and any(output.iterdir()):
         raise JobError(f"--output {output} is a folder with files in it; choose another name", field="output")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote
 
 from maskmend.clients.remote_folder import RemoteFolder
-from maskmend.clients.storage import check_writable, deliver, discard, fetch, is_url
+from maskmend.clients.storage import MODULES, check_writable, deliver, discard, fetch, is_url, open_storage
 from maskmend.patcher.errors import JobError
 
 _ERRORS = ".errors.jsonl"
@@ -25,7 +26,7 @@ class Places:
         output: path or URL of the refined file. At a URL it is put when it is done; until then it, and the journal for
             `--resume`, are kept in `journal`.
         annotations: path or URL of the COCO file that names the photographs, if there is one.
-        journal: folder for what is not done yet, where `output` is a URL.
+        journal: folder for what is not done yet, where `output` is a URL: in it each URL has a folder of its own.
 
     Attributes:
         results: path of the mask file on this machine.
@@ -44,15 +45,20 @@ class Places:
         results, images, output = _plain(results), _plain(images), _plain(output)
         annotations = None if annotations is None else _plain(annotations)
         self._url = output if is_url(output) else None
+        if self._url is not None and self._url.partition("://")[2].strip("/"):
+            # The errors lie beside the output, not in a folder of its name.
+            self._url = self._url.rstrip("/")
         self._delivered = False
-        if self._url is not None and self._url == results:
-            raise JobError("--output is the input file; choose another name", field="output")
+        for place, field, what in ((results, "results", "input"), (annotations, "annotations", "--annotations")):
+            if self._url is not None and place is not None and is_url(place) and _same_file(self._url, place, field):
+                raise JobError(f"--output is the {what} file; choose another name", field="output")
         with ExitStack() as stack:
             spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="maskmend-")))
             self.output = Path(output)
             if self._url is not None:
                 check_writable(self._url, "output")
                 self.output = _in(journal, self._url)
+                stack.callback(_remove_empty, self.output.parent)
             self.results = _here(results, spool / "results", "results")
             self.annotations = None if annotations is None else _here(annotations, spool / "names", "annotations")
             self.images = Path(images)
@@ -73,7 +79,7 @@ class Places:
             if errors.exists():
                 deliver(errors, self._url + _ERRORS)
             else:
-                discard(self._url + _ERRORS)
+                discard(self._url + _ERRORS, self.output)
             deliver(self.output, self._url)
             self._delivered = True
 
@@ -104,6 +110,12 @@ def _here(place: str, folder: Path, field: str) -> Path:
     return fetch(place, folder, field)
 
 
+def _same_file(output: str, other: str, field: str) -> bool:
+    """Whether two URLs are of one file, whichever name of a scheme each has."""
+    packages = {MODULES.get(url.partition("://")[0]) for url in (output, other)}
+    return len(packages) == 1 and open_storage(output, "output")[1] == open_storage(other, field)[1]
+
+
 def _in(journal: Path, url: str) -> Path:
     if not journal.is_dir():
         raise JobError(f"--journal {journal} is not a folder; create it first", field="journal")
@@ -111,4 +123,15 @@ def _in(journal: Path, url: str) -> Path:
     name = posixpath.basename(url.rstrip("/"))
     if name in ("", ".", ".."):
         raise JobError("--output is a URL without a file name; put one behind its last slash", field="output")
-    return journal / name
+    # A folder of its own: a file of that name beside it is somebody else's, or of a job for another URL.
+    folder = journal / f"maskmend-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise JobError(f"--journal {journal} cannot be written: {error.strerror}", field="journal") from error
+    return folder / name
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()

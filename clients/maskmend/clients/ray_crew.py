@@ -105,7 +105,14 @@ class Crew:
         self.size, self.lost, self.again = size, 0, 0
         self._ray, self._options = ray, options
         errors = ray.exceptions
-        self._deaths = (errors.RayActorError, errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError)
+        # A large answer stays on the worker's machine until it is asked for: an object can be lost with it.
+        self._deaths = (
+            errors.RayActorError,
+            errors.WorkerCrashedError,
+            errors.OutOfMemoryError,
+            errors.NodeDiedError,
+            errors.ObjectLostError,
+        )
         # Restarts and tries are counted here: Ray would try what waits behind a deadly image as often as that one.
         remote = ray.remote(Worker)
         self._kind = remote.options(num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0, max_task_retries=0)
@@ -176,6 +183,14 @@ class Crew:
         except self._deaths as error:
             self._replace(actor, error)
             return
+        except self._ray.exceptions.RayTaskError as error:
+            if call is not None:
+                raise
+            raise JobError(
+                f"a worker cannot start: {_told(error)}; is the same maskmend, with a runtime, installed on every machine "
+                "of the cluster?",
+                field="engine",
+            ) from error
         del self._under_way[reference]
         if call is not None:
             _done(actor, call, said)

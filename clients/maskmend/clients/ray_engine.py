@@ -59,6 +59,11 @@ class RayBackend:
             raise OptionError(f"--threads is {threads}; use 1 or more", field="threads")
         if not 0 <= gpus <= 64:
             raise OptionError(f"--gpus-per-worker is {gpus}; use 0 to 64", field="gpus_per_worker")
+        if gpus != (int(gpus) if gpus > 1 else round(gpus, 4)):
+            raise OptionError(
+                f"--gpus-per-worker is {gpus}; Ray takes whole numbers, or a part of 1 with up to four decimals",
+                field="gpus_per_worker",
+            )
         self.stages = StageTimes()
         self._ray, self._connected = _connected(address, None if workers is None else workers * threads)
         try:
@@ -183,12 +188,12 @@ def _no_cluster(where: str, error: Exception) -> JobError:
 
 def _room(ray: Any, needs: Needs) -> int:
     """How many workers the cluster has room for."""
-    total: float = 0
+    total = 0
     for node in ray.nodes():
         if node["Alive"]:
             has = node["Resources"]
-            room = has.get("CPU", 0) // needs.cpus
-            total += min(room, has.get("GPU", 0) / needs.gpus if needs.gpus else room)
+            room = int(has.get("CPU", 0) // needs.cpus)
+            total += min(room, _on_gpus(has.get("GPU", 0), needs.gpus)) if needs.gpus else room
     if total < 1:
         gpus = f" and {needs.gpus:g} GPUs" if needs.gpus else ""
         raise OptionError(
@@ -196,4 +201,9 @@ def _room(ray: Any, needs: Needs) -> int:
             "--gpus-per-worker, or give --workers if machines are still to join",
             field="workers",
         )
-    return int(total)
+    return total
+
+
+def _on_gpus(count: float, each: float) -> int:
+    """How many workers find room on the GPUs of a machine; one that takes a part of a GPU takes it of a single one."""
+    return int(count // each) if each >= 1 else int(count) * int(10_000 // round(each * 10_000))

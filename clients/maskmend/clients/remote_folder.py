@@ -21,6 +21,8 @@ _KEPT_FILES = 256
 _KEPT_BYTES = 2**30
 """Photographs that stay on the disk once they are fetched: the newest, at most so many."""
 _AT_A_TIME = 16
+_VERSION = ("ETag", "etag", "LastModified", "last_modified", "updated", "created", "mtime")
+"""What storages tell of a file that is another one for another version; each has names of its own."""
 
 
 class RemoteFolder:
@@ -130,7 +132,7 @@ class RemoteFolder:
             return []
         if info.get("type") != "file":
             return []
-        version = "\0".join(str(info.get(key)) for key in ("ETag", "LastModified", "updated", "created", "mtime"))
+        version = "\0".join(str(info.get(key)) for key in _VERSION)
         digest = hashlib.sha256(f"{inner}\0{version}".encode()).digest()
         return [int(info.get("size") or 0), int.from_bytes(digest[:7], "big")]
 

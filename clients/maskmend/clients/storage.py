@@ -41,13 +41,20 @@ def open_storage(url: str, field: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it without a slash at its end.
 
     Raises:
-        OptionError: a scheme that is not known here, a URL made of several, or a package that is missing.
+        OptionError: a scheme that is not known here, a URL made of several, one with a password in it, or a package that
+            is missing.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in MODULES or "::" in url or "\0" in url:
         raise OptionError(
             f"--{field} is a URL of a kind that is not read here; use a path, or {', '.join(f'{s}://' for s in MODULES)}",
             field=field,
+        )
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    if at and ":" in user:
+        # Never shown: messages end up in logs, and the URL in the journal.
+        raise OptionError(
+            f"--{field} {scheme}:// holds a password; leave it out, and set credentials in the environment", field=field
         )
     if not rest.strip("/"):
         raise OptionError(f"--{field} {scheme}:// names no file or folder; put one behind it", field=field)
@@ -114,15 +121,19 @@ def deliver(path: Path, url: str) -> None:
         raise JobError(f"{error}; what was to be there is at {path}", field="output") from error
 
 
-def discard(url: str) -> None:
-    """Delete a file at a URL, if it is there."""
+def discard(url: str, path: Path) -> None:
+    """Delete a file at a URL, if it is there.
+
+    Raises:
+        JobError: it cannot be deleted; says that what goes with its absence is at `path`.
+    """
     storage, remote = open_storage(url, "output")
     try:
         asked(lambda: storage.rm_file(remote), url)
     except FileNotFoundError:
         pass
     except StorageError as error:
-        raise JobError(str(error), field="output") from error
+        raise JobError(f"{error}; the refined masks are at {path}", field="output") from error
 
 
 def asked(ask: Callable[[], Result], url: str) -> Result:

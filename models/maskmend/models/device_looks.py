@@ -6,7 +6,8 @@ pass sends masks and boxes up in one piece, and fetches probabilities and refine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from maskmend.models.device_geometry import Region, blend, cut_patches, known_pi
 from maskmend.models.zoo import Manifest
 from maskmend.patcher import Rle, _bits
 from maskmend.patcher.crops import check_boxes
-from maskmend.patcher.errors import OptionError
+from maskmend.patcher.errors import OptionError, RuntimeUnavailableError
 from maskmend.patcher.rle import region_bits
 
 _ROOM = 2**28
@@ -57,10 +58,15 @@ class DeviceLooks:
         return partial(self.look, self.upload(image))
 
     def upload(self, image: NDArray[np.uint8]) -> Tensor:
-        """An image uint8 [H, W, 3] on the device."""
+        """An image uint8 [H, W, 3] on the device.
+
+        Raises:
+            RuntimeUnavailableError: the device has too little memory for it.
+        """
         # PyTorch warns of memory that it may not write, though it only reads here.
         own = np.ascontiguousarray(image) if image.flags.writeable else image.copy()
-        return self._up(torch.from_numpy(own))
+        with _room_needed(image.shape[0], image.shape[1]):
+            return self._up(torch.from_numpy(own))
 
     @torch.inference_mode()
     def look(self, image: Tensor, looks: Sequence[Look], strength: float | None) -> list[Seen]:
@@ -76,7 +82,13 @@ class DeviceLooks:
 
         Raises:
             OptionError: boxes are no squares of one size, or a probability is not from 0 to 1.
+            RuntimeUnavailableError: the device has too little memory for this image.
         """
+        height, width = image.shape[:2]
+        with _room_needed(height, width):
+            return self._look(image, looks, strength)
+
+    def _look(self, image: Tensor, looks: Sequence[Look], strength: float | None) -> list[Seen]:
         height, width = image.shape[:2]
         sides = [check_boxes(boxes).side for _, boxes in looks]
         regions = [_region(mask, boxes, height, width) for mask, boxes in looks]
@@ -149,6 +161,17 @@ class DeviceLooks:
         if self._pinned:
             tensor = tensor.pin_memory()
         return tensor.to(self._network.device, non_blocking=True)
+
+
+@contextmanager
+def _room_needed(height: int, width: int) -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise RuntimeUnavailableError(
+            f"the GPU has too little memory for an image of {width}x{height} px; free some, or refine it on the CPU",
+            field="device",
+        ) from error
 
 
 def sigmoid(logits: Tensor) -> Tensor:

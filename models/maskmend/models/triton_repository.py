@@ -5,6 +5,7 @@ The configuration carries the SHA-256 of the weights, which the `triton` runtime
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -74,7 +75,8 @@ class RepositoryOptions:
 def write_repository(weights: Weights, folder: Path, options: RepositoryOptions) -> Path:
     """Write the model of one set of weights into a repository; others in there stay as they are.
 
-    A model of the same name is exchanged as a whole if it was written by this function.
+    A model of the same name is exchanged as a whole if it was written by this function. One process at a time may write
+    the same model.
 
     Args:
         weights: checked here against their SHA-256.
@@ -102,6 +104,7 @@ def write_repository(weights: Weights, folder: Path, options: RepositoryOptions)
                 f"{final} is there already and was not written by maskmend; remove it, or choose another folder",
                 field="triton_repository",
             )
+        _sweep(folder, name)
         (fresh / "1").mkdir(parents=True)
         shutil.copyfile(weights.file(kind), fresh / "1" / _FILES[options.backend])
         if options.backend == "python":
@@ -109,7 +112,12 @@ def write_repository(weights: Weights, folder: Path, options: RepositoryOptions)
         (fresh / "config.pbtxt").write_text(config_text(weights, options), encoding="utf-8")
         if final.exists():
             final.rename(old)
-        fresh.rename(final)
+        try:
+            fresh.rename(final)
+        except OSError:
+            if old.exists():
+                old.rename(final)
+            raise
     except OSError as error:
         raise JobError(
             f"the repository {folder} cannot be written: {error.strerror or error}", field="triton_repository"
@@ -118,6 +126,14 @@ def write_repository(weights: Weights, folder: Path, options: RepositoryOptions)
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)
     return final
+
+
+def _sweep(folder: Path, name: str) -> None:
+    """Remove what a writer that was killed left of a model: Triton takes it for a broken one, and does not start."""
+    leftover = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}(\.old)?")
+    for entry in folder.iterdir():
+        if leftover.fullmatch(entry.name):
+            shutil.rmtree(entry)
 
 
 def config_text(weights: Weights, options: RepositoryOptions) -> str:

@@ -17,7 +17,7 @@ from maskmend.models.refiner import NetworkRefiner
 from maskmend.models.runtimes.triton_fleet import ReportsHealth, TritonHealth
 from maskmend.models.runtimes.triton_url import with_patience
 from maskmend.models.zoo import Weights
-from maskmend.patcher.errors import MaskmendError, OptionError
+from maskmend.patcher.errors import MaskmendError, OptionError, RuntimeLostError
 from maskmend.service.batcher import Batcher, Patches, Ticket
 from maskmend.service.errors import BadRequestError, InvalidRequestError, NotFoundError
 from maskmend.service.schema import ModelInfo
@@ -218,7 +218,8 @@ class Served:
         """Exchange models whose manifest changed on disk. One that cannot be loaded is refused, and the old one goes on.
 
         Returns:
-            For each manifest that changed since the last look: its model's name, and "" or why it was refused.
+            For each manifest that changed since the last look: its model's name, and "" or why it was refused. One that is
+            refused by a Triton is looked at again.
         """
         found = {}
         for name, (given, stamp) in list(self._stamps.items()):
@@ -234,6 +235,9 @@ class Served:
             except (MaskmendError, OSError) as error:
                 logger.exception("model %s was not reloaded; the old one goes on", name)
                 found[name] = str(error)
+                if isinstance(error, RuntimeLostError):
+                    # The servers may get these weights yet: tried again at the next look.
+                    self._stamps[name] = (given, stamp)
                 continue
             with self._lock:
                 old, self._models[name] = self._models[name], fresh
@@ -282,4 +286,5 @@ def _stamp(weights: Weights) -> tuple[int, int]:
     manifest = weights.folder / f"{weights.manifest.name}.json"
     # An exported set may have no ONNX graph.
     graph = weights.file(next(iter(weights.manifest.sha256)))
-    return manifest.stat().st_mtime_ns, graph.stat().st_mtime_ns
+    # And one that a Triton runs need not be here.
+    return manifest.stat().st_mtime_ns, graph.stat().st_mtime_ns if graph.is_file() else 0

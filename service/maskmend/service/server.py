@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from maskmend.models import resolve_weights
+from maskmend.models.runtimes import check_options
 from maskmend.patcher.errors import OptionError
 from maskmend.service.auth import Keys, RateLimit
 from maskmend.service.core import Core
@@ -212,9 +213,7 @@ def serve(settings: Settings) -> int:
     app = None if several else create_app(settings)
     if several:
         # A worker that cannot start would be started again and again.
-        Keys(settings.api_keys_file)
-        for given in settings.weights:
-            resolve_weights(given).verify(("onnx",))
+        _check_before_workers(settings)
     config = uvicorn.Config(
         app or "maskmend.service.server:create_app",
         factory=several,
@@ -247,6 +246,22 @@ def serve(settings: Settings) -> int:
     if held is not None:
         held.close()
     return 0
+
+
+def _check_before_workers(settings: Settings) -> None:
+    Keys(settings.api_keys_file)
+    chosen = check_options(
+        settings.runtime,
+        precision=settings.precision,
+        threads=settings.threads,
+        device=settings.device,
+        triton_url=settings.triton_url,
+    )
+    for given in settings.weights:
+        weights = resolve_weights(given)
+        # Those that a Triton has are compared with its own.
+        if chosen != "triton":
+            weights.verify(("onnx",) if chosen == "onnx" or "onnx" in weights.manifest.sha256 else None)
 
 
 def _bound(host: str, port: int, field: str, *, shared: bool = False) -> socket.socket:

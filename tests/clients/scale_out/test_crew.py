@@ -26,6 +26,10 @@ class ActorLostError(Exception):
     """What calls of a dead actor end with."""
 
 
+class TaskError(Exception):
+    """What a call ends with in which something went wrong that maskmend has no word for."""
+
+
 class DeathError(Exception):
     """Raised by a worker that dies."""
 
@@ -65,6 +69,11 @@ class Actor:
             except DeathError:
                 self.die()
                 return
+            except Exception as error:
+                future.set_exception(TaskError(f"a trace\n  of lines\n{error!r}\n"))
+                with self._more:
+                    self._calls.popleft()
+                continue
             with self._more:
                 if self._alive:
                     self._calls.popleft()
@@ -87,13 +96,13 @@ def stand_in() -> Any:
     def remote(kind: type) -> Any:
         return SimpleNamespace(options=lambda **needs: SimpleNamespace(remote=lambda: Actor(kind)))
 
-    names = ("RayActorError", "WorkerCrashedError", "OutOfMemoryError", "NodeDiedError")
+    names = ("RayActorError", "WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "ObjectLostError")
     return SimpleNamespace(
         remote=remote,
         wait=wait_for,
         get=lambda future: future.result(),
         kill=lambda actor: actor.die(),
-        exceptions=SimpleNamespace(**dict.fromkeys(names, ActorLostError)),
+        exceptions=SimpleNamespace(**dict.fromkeys(names, ActorLostError), RayTaskError=TaskError),
         nodes=lambda: [{"Alive": True, "Resources": {"CPU": 5.0}}, {"Alive": False, "Resources": {"CPU": 90.0}}],
     )
 
@@ -167,6 +176,30 @@ def test_whoever_dies_all_results_come_in_order(deaths: dict[int, int], workers:
     assert backend.again == sum(min(count, 2) for count in deaths.values())
 
 
+def test_an_answer_that_is_lost_with_its_machine_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ObjectLostError(Exception):
+        pass
+
+    ray, begun, lost = stand_in(), [], []
+    ray.exceptions.ObjectLostError = ObjectLostError
+
+    def get(future: Future[Any]) -> Any:
+        said = future.result()
+        if isinstance(said, RefineResult) and said.height == 3 and lost in ([], [future]):
+            lost[:] = [future]
+            raise ObjectLostError
+        return said
+
+    ray.get = get
+    monkeypatch.setattr(ray_crew, "Worker", worker(begun, lambda image: False))
+    monkeypatch.setattr(ray_engine, "_connected", lambda *given: (ray, False))
+    backend = RayBackend({}, workers=2)
+    assert heights(backend.refine_many((bytes(n), []) for n in range(8))) == list(range(8))
+    assert (len(lost), backend.lost) == (1, 1)
+    assert sum(len(image) == 3 for image in begun) == 2
+    backend.close()
+
+
 def test_images_are_taken_as_there_is_room(engine: Callable[..., RayBackend], monkeypatch: pytest.MonkeyPatch) -> None:
     backend = engine(worker([], lambda image: False), workers=2)
     taken = 0
@@ -205,12 +238,27 @@ def test_as_many_workers_as_there_is_room_for(engine: Callable[..., RayBackend])
         engine(worker([], lambda image: False), gpus=0.5)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "each", "room"),
+    [([4.0], 1, 4), ([4.0], 2, 2), ([2.0], 0.5, 4), ([2.0], 0.6, 2), ([1.0, 1.0, 1.0], 0.6, 3), ([1.0], 0.1, 10)],
+)
+def test_parts_of_gpus_are_counted_as_ray_gives_them(gpus: list[float], each: float, room: int) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 64.0, "GPU": count}} for count in gpus]
+    assert ray_engine._room(SimpleNamespace(nodes=lambda: nodes), Needs(1, each)) == room
+
+
 def test_workers_that_cannot_start_end_the_job(engine: Callable[..., RayBackend]) -> None:
     def dies() -> Any:
         raise DeathError
 
     with pytest.raises(JobError, match="3 workers in a row died"):
         engine(worker([], lambda image: False, dies), workers=1)
+
+    def cannot() -> Any:
+        raise ImportError("libvino.so")
+
+    with pytest.raises(JobError, match=r"a worker cannot start: ImportError\('libvino.so'\)"):
+        engine(worker([], lambda image: False, cannot), workers=1)
     with pytest.raises(WeightsError, match="none of that name"):
         engine(worker([], lambda image: False, lambda: WeightsError("none of that name")), workers=2)
 

@@ -31,6 +31,8 @@ def refine(job: SmallJob, output: Path, *more: str) -> Any:
         (("--engine", "ray", "--workers", "0"), "--workers is 0"),
         (("--engine", "ray", "--threads", "0"), "--threads is 0"),
         (("--engine", "ray", "--gpus-per-worker", "-1"), "--gpus-per-worker is -1"),
+        (("--engine", "ray", "--gpus-per-worker", "1.5"), "Ray takes whole numbers"),
+        (("--engine", "ray", "--gpus-per-worker", "0.33333"), "up to four decimals"),
     ],
 )
 def test_options_that_do_not_go_together(job: SmallJob, tmp_path: Path, more: tuple[str, ...], word: str) -> None:
@@ -38,6 +40,34 @@ def test_options_that_do_not_go_together(job: SmallJob, tmp_path: Path, more: tu
     assert isinstance(done.exception, OptionError)
     assert word in str(done.exception)
     assert not list(tmp_path.glob("out.json*"))
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", '[{"nms": 0.5}]', '"nms"'])
+def test_a_config_file_that_holds_no_options(job: SmallJob, tmp_path: Path, text: str) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(text)
+    done = refine(job, tmp_path / "out.json", "--config", str(config))
+    assert isinstance(done.exception, OptionError)
+    assert "holds no options" in str(done.exception)
+
+
+def test_a_shipped_name_is_no_folder_of_that_name(job: SmallJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else workers would be given another set than `--engine local` takes."""
+    from contextlib import ExitStack
+
+    from maskmend.clients import ray_engine
+    from maskmend.clients.cli.refine_backends import on_ray
+
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        ray_engine, "RayBackend", lambda options, **more: asked.append(options["weights"]) or ExitStack()
+    )
+    monkeypatch.chdir(job.images)
+    for name in ("bpr-small", "mine"):
+        Path(name).mkdir()
+        with ExitStack() as stack:
+            on_ray(stack, {"weights": name}, None, 1, None, 0.0)
+    assert asked == ["bpr-small", str((job.images / "mine").resolve())]
 
 
 def test_without_ray_the_package_is_named(job: SmallJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

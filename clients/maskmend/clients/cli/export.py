@@ -7,10 +7,15 @@ from pathlib import Path
 import typer
 
 from maskmend.clients.cli.export_formats import write_format
+from maskmend.clients.cli.given import refuse
 from maskmend.patcher.errors import OptionError
+
+_FORMAT_ONLY = ("precision", "output", "name", "calibration", "images", "device")
+_TRITON_ONLY = ("backend", "instances", "max_batch", "gpu")
 
 
 def export(
+    context: typer.Context,
     weights: str = typer.Argument(..., help="Name or path of the weights, see `maskmend models list`."),
     triton_repository: Path = typer.Option(
         None, "--triton-repository", help="Write a model repository for NVIDIA Triton into this folder."
@@ -61,8 +66,10 @@ def export(
             field="export",
         )
     if form is not None:
+        refuse(context, _TRITON_ONLY, "is for --triton-repository; leave it out")
         write_format(weights, form, precision, output, name=name, calibration=calibration, images=images, device=device)
         return
+    refuse(context, _FORMAT_ONLY, "is for --format; leave it out, or export first and name what that writes")
     _triton(weights, triton_repository, backend, instances, max_batch, gpu)
 
 

@@ -42,6 +42,8 @@ def write_format(
     check_kind(form, precision)
     if output is None:
         raise OptionError("--output is missing; name the folder to write into", field="output")
+    if device is not None and form not in ("tensorrt", "aoti"):
+        raise OptionError("--device is for tensorrt and aoti; leave it out", field="device")
     _check_calibration(precision, calibration, images)
     found = resolve_weights(weights)
     given: dict[str, Any] = {}

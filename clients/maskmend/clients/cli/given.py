@@ -22,6 +22,8 @@ def from_file(context: typer.Context, value: Path | None) -> Path | None:
         values: dict[str, Any] = json.loads(text) if value.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise OptionError(f"--config {value} cannot be read as TOML or JSON: {error}", field="config") from error
+    if not isinstance(values, dict):
+        raise OptionError(f"--config {value} holds no options; write a JSON object, or TOML", field="config")
     known = {parameter.name for parameter in context.command.params} - {"config", "results"}
     unknown = sorted(set(values) - {str(name) for name in known})
     if unknown:

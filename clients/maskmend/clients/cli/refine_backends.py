@@ -29,9 +29,11 @@ def on_ray(
 ) -> Backend:
     """Workers of Ray, which end with the stack."""
     from maskmend.clients.ray_engine import RayBackend
+    from maskmend.models.zoo import list_weights
 
     weights = options["weights"]
-    if weights is not None and Path(weights).exists():
+    shipped = {known.manifest.name for known in list_weights()}
+    if weights is not None and weights not in shipped and Path(weights).exists():
         # A worker has a current folder of its own.
         options = {**options, "weights": str(Path(weights).resolve())}
     threads = 1 if threads is None else threads

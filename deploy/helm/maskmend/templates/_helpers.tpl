@@ -47,7 +47,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if $i }},{{ end -}}
 grpc://{{ $name }}-{{ $i }}.{{ $name }}:8001
 {{- end -}}
-?wait_s={{ .Values.triton.waitSeconds }}&start_s={{ .Values.triton.startSeconds }}
+?wait_s={{ .Values.triton.waitSeconds }}&start_s={{ .Values.triton.startSeconds }}&timeout_s={{ .Values.triton.timeoutSeconds }}
 {{- end }}
 
 {{- define "maskmend.containerSecurity" -}}

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.models.exporters.parity import Parity, compare, sample
-from maskmend.models.zoo import Manifest, Weights, check_name, sha256
+from maskmend.models.tensorrt_api import load_api
+from maskmend.models.zoo import Manifest, Weights, check_name, resolve_weights, sha256
 from maskmend.patcher.errors import OptionError, RuntimeUnavailableError, WeightsError
 
 FORMATS = ("onnx", "openvino", "tensorrt", "aoti")
@@ -52,7 +53,7 @@ def check_kind(form: str, precision: str) -> None:
 
     Raises:
         OptionError: an unknown format, or a precision that it does not have.
-        RuntimeUnavailableError: TensorRT is missing, for a TensorRT engine.
+        RuntimeUnavailableError: TensorRT is missing, or of a version that is not supported, for a TensorRT engine.
     """
     if form not in FORMATS:
         raise OptionError(f"format is {form[:40]!r}; use one of {', '.join(FORMATS)}", field="format")
@@ -62,6 +63,8 @@ def check_kind(form: str, precision: str) -> None:
             f"precision is {precision[:40]!r}; {form} takes one of {', '.join(PRECISIONS[form])}{hint}",
             field="precision",
         )
+    if form == "tensorrt":
+        load_api()
 
 
 def export_weights(
@@ -88,7 +91,8 @@ def export_weights(
         device: `cuda`, `cuda:1` for tensorrt; `cpu` or `cuda` for aoti.
 
     Raises:
-        OptionError: a name, format or precision that cannot be, int8 without patches, or weights exported before.
+        OptionError: a name, format or precision that cannot be, a name that other weights in the folder have, int8 without
+            patches, or weights exported before.
         RuntimeUnavailableError: a library, a compiler or a GPU is missing.
         WeightsError: the result is too far from the original, or cannot be made.
     """
@@ -103,6 +107,12 @@ def export_weights(
     if precision == "int8" and patches is None:
         raise OptionError(
             "int8 is fitted to real patches; give --calibration GT.json and --images DIR", field="calibration"
+        )
+    there = folder / f"{made}.json"
+    if there.exists() and resolve_weights(there).manifest.exported_from is None:
+        raise OptionError(
+            f"{folder} has weights {made} that are no export, and would be overwritten; give another name or folder",
+            field="name",
         )
     weights.verify(("onnx",))
     folder.mkdir(parents=True, exist_ok=True)
@@ -186,14 +196,14 @@ def _graph(weights: Weights, target: Path, precision: str, patches: NDArray[np.f
 
 def _engine(graph: Path, target: Path, size: int, precision: Any, device: str, folder: Path) -> None:
     from maskmend.models.exporters.tensorrt_engine import build_engine
-    from maskmend.models.tensorrt_api import load_api
 
     api = load_api()
     from maskmend.models.runtimes.cuda_memory import CudaMemory
 
-    gpu = CudaMemory(device).gpu
+    memory = CudaMemory(device)
     cache = folder / "tensorrt-timing.cache"
-    build_engine(api, graph, target, gpu=gpu, size=size, precision=precision, timing_cache=cache)
+    with memory.current():
+        build_engine(api, graph, target, gpu=memory.gpu, size=size, precision=precision, timing_cache=cache)
 
 
 def _name(name: str, form: str, precision: str) -> str:

@@ -32,6 +32,7 @@ def write_package(weights: Weights, target: Path, *, precision: str, device: str
         device: `cpu` or `cuda`; a package runs on that kind of device alone, and on this kind of processor.
 
     Raises:
+        OptionError: no name of a device, or there are fewer GPUs.
         RuntimeUnavailableError: PyTorch, a C++ compiler or the device is missing.
         WeightsError: the network cannot be compiled.
     """
@@ -42,12 +43,10 @@ def write_package(weights: Weights, target: Path, *, precision: str, device: str
         raise RuntimeUnavailableError(
             "format aoti needs PyTorch; pip install -c constraints.txt 'maskmend[train]'", field="format"
         ) from error
-    from maskmend.models.runtimes.torch_cuda import HalfNetwork
+    from maskmend.models.runtimes.torch_cuda import HalfNetwork, find_device
 
-    if device == "cpu" and not any(map(shutil.which, ("g++", "c++", "clang++"))):
+    if find_device(device).type == "cpu" and not any(map(shutil.which, ("g++", "c++", "clang++"))):
         raise RuntimeUnavailableError("format aoti needs a C++ compiler; install g++", field="format")
-    if device != "cpu" and not torch.cuda.is_available():
-        raise RuntimeUnavailableError("device is cuda, but PyTorch finds none here", field="device")
     network = HalfNetwork.load(weights, precision).to(device)
     size = weights.manifest.input_size
     sample = torch.zeros((2, 4, size, size), device=device)

@@ -72,8 +72,8 @@ def build_engine(
     if config.add_optimization_profile(shapes) < 0:
         raise OptionError(f"TensorRT does not take the profile {profile} for {source.name}", field="profile")
     cache = config.create_timing_cache(_read_cache(timing_cache))
-    # A cache of another TensorRT or GPU says nothing here, and is not taken.
-    if not config.set_timing_cache(cache, False):
+    # A cache of another TensorRT or GPU says nothing here, and is not taken; of a damaged one none may be made.
+    if cache is None or not config.set_timing_cache(cache, False):
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     built = builder.build_serialized_network(network, config)

@@ -12,6 +12,7 @@ import sys
 from typing import Protocol
 
 from maskmend.models.runtimes.pool import Batch, available_threads
+from maskmend.models.runtimes.triton_url import parse_triton_url
 from maskmend.models.zoo import Weights
 from maskmend.patcher.errors import MaskmendError, OptionError, RuntimeUnavailableError, WeightsError
 
@@ -107,18 +108,7 @@ def create_runtime(
         RuntimeUnavailableError: not installed, its installation is broken, or there is no such device.
         WeightsError: a file is missing, damaged or not what the manifest says.
     """
-    _check_device(name, device)
-    chosen = choose_runtime(name, device)
-    _check_precision(chosen, precision, device)
-    if threads is not None and threads < 1:
-        raise OptionError(f"threads is {threads}; use 1 or more, or leave it out", field="threads")
-    if chosen == "triton" and not triton_url:
-        raise OptionError(
-            "runtime triton needs the address of a server; give triton_url, like grpc://127.0.0.1:8001",
-            field="triton_url",
-        )
-    if chosen != "triton" and triton_url:
-        raise OptionError(f"triton_url is for the triton runtime, not {chosen}; leave it out", field="triton_url")
+    chosen = check_options(name, precision=precision, threads=threads, device=device, triton_url=triton_url)
     try:
         return _load(chosen, weights, precision, threads, device, triton_url)
     except MaskmendError:
@@ -134,6 +124,30 @@ def create_runtime(
             "fetch or export them again",
             field="weights",
         ) from error
+
+
+def check_options(name: str, *, precision: str, threads: int | None, device: str | None, triton_url: str | None) -> str:
+    """Name of the runtime that `create_runtime` would take, if its options go together; loads nothing.
+
+    Raises:
+        OptionError: unknown runtime or precision, options that do not fit one another, or fewer than one thread.
+        RuntimeUnavailableError: not installed.
+    """
+    _check_device(name, device)
+    chosen = choose_runtime(name, device)
+    _check_precision(chosen, precision, device)
+    if threads is not None and threads < 1:
+        raise OptionError(f"threads is {threads}; use 1 or more, or leave it out", field="threads")
+    if chosen == "triton" and not triton_url:
+        raise OptionError(
+            "runtime triton needs the address of a server; give triton_url, like grpc://127.0.0.1:8001",
+            field="triton_url",
+        )
+    if chosen != "triton" and triton_url:
+        raise OptionError(f"triton_url is for the triton runtime, not {chosen}; leave it out", field="triton_url")
+    if triton_url:
+        parse_triton_url(triton_url)
+    return chosen
 
 
 def _is_gpu(device: str | None) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from maskmend.models.runtimes.pool import Batch
@@ -27,8 +30,6 @@ class CudaMemory:
             raise OptionError("device is cpu, and TensorRT needs a GPU; use cuda, or another runtime", field="device")
         major, minor = torch.cuda.get_device_capability(self.device)
         self.gpu = Gpu(name=torch.cuda.get_device_name(self.device), capability=f"{major}.{minor}")
-        # TensorRT makes its contexts on the current device.
-        torch.cuda.set_device(self.device)
         self._stream = torch.cuda.Stream(self.device)
         self.stream = int(self._stream.cuda_stream)
 
@@ -39,6 +40,12 @@ class CudaMemory:
     def wait(self) -> None:
         """See `Memory.wait`."""
         self._stream.synchronize()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """See `Memory.current`."""
+        with torch.cuda.device(self.device):
+            yield
 
 
 class CudaBuffer:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -58,6 +59,9 @@ class Memory(Protocol):
     def wait(self) -> None:
         """Until all that the stream was asked for is done."""
 
+    def current(self) -> AbstractContextManager[None]:
+        """Make it the current GPU of this thread meanwhile: contexts and their work belong to that one."""
+
 
 class TensorRtRuntime:
     """An engine with one context and a stream of its own; see `Runtime`.
@@ -90,6 +94,12 @@ class TensorRtRuntime:
 
             memory = CudaMemory(device)
         self.version = str(api.__version__)
+        self._memory = memory
+        self._lock, self._process = threading.Lock(), os.getpid()
+        with memory.current():
+            self._load(api, weights, precision, memory)
+
+    def _load(self, api: Any, weights: Weights, precision: str, memory: Memory) -> None:
         file, record = _engine(api, weights, precision, memory.gpu)
         self.precision: str = record.precision
         manifest = weights.manifest
@@ -108,11 +118,9 @@ class TensorRtRuntime:
             raise WeightsError(
                 f"{file.name} does not give logits of {manifest.patch} px; export it again", field="weights"
             )
-        self._memory = memory
         self._given, self._made = memory.buffer(shape), memory.buffer((self._batch, manifest.patch, manifest.patch))
         self._context.set_tensor_address(INPUT, self._given.address)
         self._context.set_tensor_address(OUTPUT, self._made.address)
-        self._lock, self._process = threading.Lock(), os.getpid()
 
     def run(self, batch: Batch) -> Batch:
         """See `Runtime.run`.
@@ -127,7 +135,7 @@ class TensorRtRuntime:
                 field="runtime",
             )
         out = []
-        with self._lock:
+        with self._lock, self._memory.current():
             for part in micro_batches(batch, self._batch):
                 self._given.host[...] = part
                 self._given.upload()
@@ -210,6 +218,16 @@ def _build(api: Any, weights: Weights, precision: str, gpu: Gpu, file: Path, cac
 
 
 def cache_folder() -> Path:
-    """Where engines are kept that were built on first use."""
+    """Where engines are kept that were built on first use.
+
+    Raises:
+        RuntimeUnavailableError: nobody says where, and there is no home folder.
+    """
     given = os.environ.get(CACHE_VARIABLE)
-    return (Path(given) if given else Path.home() / ".cache" / "maskmend") / "tensorrt"
+    try:
+        return (Path(given) if given else Path.home() / ".cache" / "maskmend") / "tensorrt"
+    except RuntimeError as error:  # A user without a home, as containers have them.
+        raise RuntimeUnavailableError(
+            f"there is no home folder to keep engines in; set {CACHE_VARIABLE} to a folder that can be written",
+            field="runtime",
+        ) from error

@@ -124,7 +124,11 @@ class TritonRuntime:
         return TritonConnection(server, self._target, self._model, **sizes)
 
     def _check(self, connection: TritonConnection, server: TritonServer) -> ServedModel:
-        model = check_model(*connection.describe(), self._weights, self._precision)
+        said = connection.describe()
+        try:
+            model = check_model(*said, self._weights, self._precision)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise TritonFailure("what it says of its model is not what a Triton says", passing=False) from error
         if getattr(self, "version", None) is not None and model.max_batch < self._per_request:
             raise TritonFailure(
                 f"its model takes {model.max_batch} patches a request, others take {self._per_request}; write all "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -29,7 +29,6 @@ _CHANNEL = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 ]
-_NUMBERS = itertools.count()
 
 
 class TritonConnection:
@@ -139,8 +138,11 @@ class _Region:
     """
 
     def __init__(self, client: Any, size_in: int, size_out: int, in_time: dict[str, Any]) -> None:
-        self.name = f"maskmend-{os.getpid()}-{next(_NUMBERS)}"
-        self._size_in, self._in_time = size_in, in_time
+        # The server keeps a name when its owner is killed, and in containers every owner may have the same process id.
+        self.name = f"maskmend-{os.getpid()}-{secrets.token_hex(8)}"
+        self._size_in = size_in
+        # One that hangs was waited for long enough.
+        self._soon = {key: min(1.0, seconds) for key, seconds in in_time.items()}
         self._memory = SharedMemory(create=True, size=size_in + size_out)
         try:
             key = "/" + self._memory.name.lstrip("/")
@@ -179,7 +181,7 @@ class _Region:
     def close(self, client: Any) -> None:
         """Have the server let go of it too, if it still answers."""
         with contextlib.suppress(Exception):
-            client.unregister_system_shared_memory(self.name, **self._in_time)
+            client.unregister_system_shared_memory(self.name, **self._soon)
         with contextlib.suppress(BufferError):
             self._memory.close()
 
@@ -209,13 +211,15 @@ def _failures() -> Iterator[None]:
     """Whatever the library raises becomes a `TritonFailure`: it has no list of what that may be."""
     try:
         yield
-    except TritonFailure:
+    except (TritonFailure, ImportError):
+        # What is missing here is no fault of a server's.
         raise
     except InferenceServerException as error:
-        raise TritonFailure(_text(error)) from error
+        raise TritonFailure(_text(error), hung="DEADLINE_EXCEEDED" in str(error.status())) from error
     except Exception as error:
         said = getattr(error, "strerror", None) or str(error) or "no reason given"
-        raise TritonFailure(f"{type(error).__name__}: {said[:200]}") from error
+        hung = isinstance(error, TimeoutError)
+        raise TritonFailure(f"{type(error).__name__}: {said[:200]}", hung=hung) from error
 
 
 def _text(error: InferenceServerException) -> str:

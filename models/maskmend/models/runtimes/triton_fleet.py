@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -23,11 +24,12 @@ class TritonFailure(Exception):  # noqa: N818 - it never leaves this package
 
     Attributes:
         passing: whether it may do so later without anyone mending it.
+        hung: it did not answer in time. Once is enough: each more would be waited for as long.
     """
 
-    def __init__(self, reason: str, *, passing: bool = True) -> None:
+    def __init__(self, reason: str, *, passing: bool = True, hung: bool = False) -> None:
         super().__init__(reason)
-        self.passing = passing
+        self.passing, self.hung = passing, hung
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,17 @@ class Fleet(Generic[Place]):
         self._members = [_Member(place, name, clock) for place, name in zip(places, names, strict=True)]
         self._lock = threading.Lock()
         self._turn = 0
+        # Threads that stay: each new one that speaks HTTP would leave two open files behind (gevent's).
+        self._probes = ThreadPoolExecutor(len(places), "maskmend-probe")
 
     def run(self, call: Callable[[Place], T], *, wait_s: float | None = None) -> T:
         """Have one of the servers do it: the least busy one, or the next where one fails.
 
+        A server that is to be probed gets the same request in a thread of its own while another does the work.
+
         Args:
-            call: asks a server, and raises `TritonFailure` where that failed. It may be called more than once.
+            call: asks a server, and raises `TritonFailure` where that failed. It may be called more than once, and from
+                other threads.
             wait_s: instead of the fleet's.
 
         Raises:
@@ -107,7 +114,11 @@ class Fleet(Generic[Place]):
         until: float | None = None
         tried: set[str] = set()
         while True:
-            member = self._enter()
+            member = self._enter(tried)
+            if member is not None and self._may_be_probed_aside(member):
+                # It may hang, and nobody is to wait for that. Whatever comes of it is noted.
+                self._probes.submit(self._try, member, call)
+                continue
             if member is not None:
                 failure = self._try(member, call)
                 if not isinstance(failure, TritonFailure):
@@ -138,6 +149,10 @@ class Fleet(Generic[Place]):
                 for m in self._members
             ]
 
+    def _may_be_probed_aside(self, member: _Member[Place]) -> bool:
+        """Whether it is to be probed while another server is well."""
+        return member.circuit.state == "half-open" and any(m.circuit.state == "closed" for m in self._members)
+
     def _try(self, member: _Member[Place], call: Callable[[Place], T]) -> T | TritonFailure:
         began = self._clock()
         failure = TritonFailure("the request was broken off")
@@ -158,15 +173,22 @@ class Fleet(Generic[Place]):
             with self._lock:
                 member.busy -= 1
             if str(failure):
-                member.circuit.failed(at_once=not failure.passing)
+                member.circuit.failed(at_once=failure.hung or not failure.passing)
                 with self._lock:
                     member.failures += 1
                     member.reason, member.passing = str(failure), failure.passing
 
-    def _enter(self) -> _Member[Place] | None:
-        """A server that may be asked now, or None. One that is to be probed comes first: else it would never come back."""
+    def _enter(self, tried: Container[str] = ()) -> _Member[Place] | None:
+        """A server that may be asked now, or None; those that were not tried yet before others.
+
+        One that is to be probed comes first: else it would never come back.
+        """
+
+        def rank(m: _Member[Place]) -> tuple[bool, bool, int, int]:
+            return m.circuit.state != "half-open", m.name in tried, m.busy, m.last_used
+
         with self._lock:
-            order = sorted(self._members, key=lambda m: (m.circuit.state != "half-open", m.busy, m.last_used))
+            order = sorted(self._members, key=rank)
             for member in order:
                 if member.circuit.enter():
                     self._turn += 1

@@ -132,7 +132,10 @@ def _server(text: str, number: int) -> TritonServer:
 
 
 def _with_options(target: TritonTarget, query: str) -> TritonTarget:
-    pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=32) if query else []
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=32) if query else []
+    except ValueError:
+        raise OptionError(f"{FIELD} has more than 32 options; give each once", field=FIELD) from None
     found: dict[str, str] = {}
     for key, value in pairs:
         if key in found:
