@@ -542,7 +542,7 @@ def test_an_error_is_shown_with_its_code_and_field(seen: Any) -> None:
     assert len(seen.errors) == 1
     assert "422" in seen.errors.pop()
     seen.choose_sample("Aeroplane")
-    assert seen.page.is_hidden("#error")
+    seen.page.locator("#error").wait_for(state="hidden")
 
 
 def test_what_cannot_be_read_is_said_before_anything_is_sent(seen: Any) -> None:

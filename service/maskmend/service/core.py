@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from maskmend.patcher.errors import MaskmendError
 from maskmend.service.admission import Admission
 from maskmend.service.batcher import Ticket
 from maskmend.service.engine import GROUP, Engine, PatchRefiner
-from maskmend.service.errors import CancelledError, ServiceError
+from maskmend.service.errors import CancelledError, ServiceError, UnavailableError
 from maskmend.service.inputs import IndexMask, InputLimits, MaskFile, Masks, check_count, read_image, read_masks
 from maskmend.service.metrics import Metrics
 from maskmend.service.outputs import describe, index_picture
@@ -26,6 +27,8 @@ from maskmend.service.schema import Encoding, RefineAnswer, RefinedMask, RefineO
 from maskmend.service.served import Served, ServedModel
 from maskmend.service.stages import StageTimes
 from maskmend.service.tracing import Tracer
+
+_LOG = logging.getLogger("maskmend")
 
 Read = TypeVar("Read")
 LARGE_BYTES = 4_000_000
@@ -136,7 +139,10 @@ class Core:
         return min(t for t in (most, job.options.timeout_s, left) if t is not None)
 
     async def warm_up(self) -> None:
-        """Load every kernel and run every network once, so that the first request is as quick as the next."""
+        """Load every kernel and run every network once, so that the first request is as quick as the next.
+
+        A Triton that is too busy to answer just then is no reason to end: readiness says how it does.
+        """
         rows, columns = np.indices((96, 128))
         disk = (rows - 48) ** 2 + (columns - 64) ** 2 < 30**2
         image = np.repeat(np.where(disk, 200, 40).astype(np.uint8)[..., None], 3, axis=2)
@@ -144,7 +150,10 @@ class Core:
             for encoding in get_args(Encoding):
                 options = RefineOptions(weights=info.name, encoding=encoding)
                 job = Job(image, [np.roll(disk, 3, 1), disk], options, "warm-up", "warm-up")
-                await self.refine(job)
+                try:
+                    await self.refine(job)
+                except UnavailableError as error:
+                    _LOG.warning("%s was not warmed up: %s", info.name, error)
 
     async def close(self, seconds: float) -> None:
         """Take nothing new, finish what was begun, but wait no longer than this, stop the threads."""
