@@ -167,7 +167,8 @@ def test_refiners_on_every_runtime_agree(weights: Weights) -> None:
     ("options", "field"),
     [
         ({"runtime": "caffe"}, "runtime"),
-        ({"precision": "int8"}, "precision"),
+        ({"runtime": "onnx", "precision": "int8"}, "precision"),
+        ({"precision": "int4"}, "precision"),
         ({"runtime": "onnx", "precision": "bf16"}, "precision"),
         ({"weights": "../bpr-small"}, "weights"),
         ({"threads": 0}, "threads"),

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_guard import edge_strength
 from scipy import ndimage
 
-from maskmend.patcher.changes import edge_strength, find_changes
+from maskmend.patcher.changes import find_changes
 from maskmend.patcher.guard import distance_to_edge
 
 EIGHT = np.ones((3, 3))
@@ -18,11 +19,14 @@ def test_parity_with_region_by_region(seed: int) -> None:
     rng = np.random.default_rng(seed)
     before, after = (ndimage.zoom(rng.random((5, 6)), 5, order=1) > 0.5 for _ in range(2))
     mean = rng.random(before.shape, np.float32)
-    spread, strength = (rng.random(before.shape, np.float32) * 20 for _ in range(2))
+    spread = rng.random(before.shape, np.float32) * 20
+    image = rng.integers(0, 256, (*before.shape, 3)).astype(np.uint8)
+    strength = edge_strength(image)
     mean[0], spread[0] = np.nan, np.nan
     coarse, refined = before.astype(np.uint8), after.astype(np.uint8)
     distance = distance_to_edge(coarse)
-    found = find_changes(coarse, refined, distance, mean, spread, strength)
+    differs = before != after
+    found = find_changes(coarse, refined, distance, mean[differs], spread[differs], image)
 
     labels, count = ndimage.label(before != after, EIGHT)
     assert len(found.size) == count
@@ -51,8 +55,8 @@ def test_parity_with_region_by_region(seed: int) -> None:
 def test_no_change_is_no_region() -> None:
     mask = np.zeros((8, 9), np.uint8)
     mask[2:5, 2:6] = 1
-    blank = np.zeros(mask.shape, np.float32)
-    found = find_changes(mask, mask, distance_to_edge(mask), blank, blank, blank)
+    none, image = np.zeros(0, np.float32), np.zeros((*mask.shape, 3), np.uint8)
+    found = find_changes(mask, mask, distance_to_edge(mask), none, none, image)
     assert len(found.size) == len(found.support) == 0
     assert not found.labels.any()
 
@@ -73,8 +77,8 @@ def test_support_is_positive_where_the_edge_moves_onto_an_edge() -> None:
     truth[10:30, 10:30] = 1
     image = np.where(truth[..., None] > 0, np.uint8(180), np.uint8(60)).repeat(3, 2)
     coarse = np.roll(truth, 5, 1)
-    blank = np.full(truth.shape, 0.9, np.float32)
-    onto = find_changes(coarse, truth, distance_to_edge(coarse), blank, blank, edge_strength(image))
-    away = find_changes(truth, coarse, distance_to_edge(truth), blank, blank, edge_strength(image))
+    sure = np.full(np.count_nonzero(truth != coarse), 0.9, np.float32)
+    onto = find_changes(coarse, truth, distance_to_edge(coarse), sure, sure, image)
+    away = find_changes(truth, coarse, distance_to_edge(truth), sure, sure, image)
     assert (onto.support > 0.5).all()
     assert (away.support < -0.5).all()

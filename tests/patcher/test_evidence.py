@@ -18,9 +18,10 @@ def evidence(certainty: float = 0.8) -> Evidence:
     after = before.copy()
     after[20:40, 40:44] = 1
     after[20:25, 20:25] = 0
-    mean = np.where(after > 0, 0.5 + certainty / 2, 0.5 - certainty / 2).astype(np.float32)
-    spread, strength = np.full(before.shape, 0.1, np.float32), np.zeros(before.shape, np.float32)
-    changes = find_changes(before, after, distance_to_edge(before), mean, spread, strength)
+    taller = after[before != after] > 0
+    mean = np.where(taller, 0.5 + certainty / 2, 0.5 - certainty / 2).astype(np.float32)
+    spread, image = np.full(mean.shape, 0.1, np.float32), np.zeros((*before.shape, 3), np.uint8)
+    changes = find_changes(before, after, distance_to_edge(before), mean, spread, image)
     return Evidence(before, after, changes, edge_length(before))
 
 

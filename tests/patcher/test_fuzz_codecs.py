@@ -29,6 +29,10 @@ def test_the_benchmark_runs_and_its_two_ways_agree():
     assert result["instances"] == 10
     assert len(result["stages"]) == 5
     assert all(row["ratio"] > 0 for row in result["stages"].values())
+    assert {"boxes", "crops", "hold, fade", "reassemble", "guard", "arbitrate", "encode", "total"} <= set(
+        result["pass"]
+    )
+    assert result["pass"]["total"] > result["pass"]["guard"] > 0
 
 
 def test_random_digits_decode_to_the_whole_frame_or_not_at_all():

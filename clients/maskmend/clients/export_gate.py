@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.clients.coco import ImageFolder, read_coco
+from maskmend.models.gate import TOLERANCE, Gate
 from maskmend.models.refiner import NetworkRefiner
 from maskmend.models.training.coarse import degrade
 from maskmend.patcher import Rle, as_rle
@@ -24,8 +25,6 @@ from maskmend.patcher.images import load_image
 from maskmend.patcher.metrics import boundary_f, iou
 from maskmend.service import Engine
 
-TOLERANCE = 0.002
-"""How far mean IoU and mean boundary F may fall."""
 PATCHES = 512
 """To calibrate with, spread over the photographs."""
 MOST_INSTANCES = 400
@@ -76,7 +75,12 @@ class Judgement:
     @property
     def passed(self) -> bool:
         """Whether neither falls by more than `TOLERANCE`."""
-        return all(after >= before - TOLERANCE for before, after in (self.iou, self.f1))
+        return self.record("").passed
+
+    def record(self, data: str) -> Gate:
+        """For the manifest of the export; `data` names the set."""
+        figures = ((round(before, 5), round(after, 5)) for before, after in (self.iou, self.f1))
+        return Gate(data=data, instances=self.instances, iou=next(figures), f1=next(figures))
 
     def __str__(self) -> str:
         return (
@@ -86,15 +90,36 @@ class Judgement:
 
 
 def read_scenes(truth: Path, images: Path) -> tuple[list[Scene], list[Scene]]:
-    """Scenes to calibrate with, and scenes held out.
+    """Scenes to calibrate with, and scenes held out: `all_scenes`, in turns.
 
     Args:
         truth: COCO instances file.
         images: folder of the photographs.
 
     Raises:
+        JobError: fewer than two images with instances; otherwise as `all_scenes`.
+    """
+    scenes = all_scenes(truth, images)
+    if len(scenes) < 2:
+        raise JobError(
+            f"{truth} has instances on {len(scenes)} photographs; calibration takes one half and is judged on the other, so "
+            "two are the least, and a hundred are better",
+            field="calibration",
+        )
+    return scenes[::2], scenes[1::2]
+
+
+def all_scenes(truth: Path, images: Path, kind: str | None = None) -> list[Scene]:
+    """Every photograph that has instances, in the order of a hash of its id.
+
+    Args:
+        truth: COCO instances file.
+        images: folder of the photographs.
+        kind: of the coarse masks, see `maskmend degrade`; None for several kinds in turns.
+
+    Raises:
         ImageError: a photograph is missing, or its name leads out of the folder.
-        JobError: not an instances file, or fewer than two images with instances.
+        JobError: not an instances file.
         MaskError: a mask cannot be read.
     """
     coco = read_coco(truth, field="calibration")
@@ -111,15 +136,12 @@ def read_scenes(truth: Path, images: Path) -> tuple[list[Scene], list[Scene]]:
         annotations = [coco.records[number] for number in numbers if not coco.records[number].get("iscrowd")]
         truths = [mask for annotation in annotations if (mask := _mask(annotation, record)).area]
         if truths:
-            coarse = [_coarse(mask, f"{image_id}/{number}", number) for number, mask in enumerate(truths)]
+            coarse = [
+                _coarse(mask, f"{image_id}/{number}", kind or _KINDS[number % len(_KINDS)])
+                for number, mask in enumerate(truths)
+            ]
             scenes.append(Scene(folder.find(annotations[0]), truths, coarse))
-    if len(scenes) < 2:
-        raise JobError(
-            f"{truth} has instances on {len(scenes)} photographs; calibration takes one half and is judged on the other, so "
-            "two are the least, and a hundred are better",
-            field="calibration",
-        )
-    return scenes[::2], scenes[1::2]
+    return scenes
 
 
 def patches_of(refiner: NetworkRefiner, scenes: Sequence[Scene], most: int = PATCHES) -> NDArray[np.float32]:
@@ -136,13 +158,18 @@ def patches_of(refiner: NetworkRefiner, scenes: Sequence[Scene], most: int = PAT
     return np.concatenate(taken)[:most] if taken else np.zeros((0, 4, size, size), np.float32)
 
 
-def judge(original: NetworkRefiner, export: NetworkRefiner, scenes: Sequence[Scene]) -> Judgement:
-    """Refine held-out instances with both, the guard on as by default, and compare with the truth."""
+def judge(
+    original: NetworkRefiner, export: NetworkRefiner, scenes: Sequence[Scene], most: int = MOST_INSTANCES
+) -> Judgement:
+    """Refine held-out instances with both, the guard on as by default, and compare with the truth.
+
+    No further photograph is begun once there are `most` instances.
+    """
     engines = Engine(original), Engine(export)
     changed = 0
     scores: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
     for scene in scenes:
-        if len(scores[0]) >= MOST_INSTANCES:
+        if len(scores[0]) >= most:
             break
         image = scene.image()
         for engine, found in zip(engines, scores, strict=True):
@@ -198,8 +225,7 @@ def _mask(annotation: dict[str, Any], record: dict[str, Any]) -> Rle:
     )
 
 
-def _coarse(mask: Rle, key: str, number: int) -> Rle:
-    kind = _KINDS[number % len(_KINDS)]
+def _coarse(mask: Rle, key: str, kind: str) -> Rle:
     rng = np.random.default_rng(int(_digest(f"{kind}/{key}")[:16], 16))
     return Rle.from_dense(degrade(mask.to_dense(), kind, rng))
 

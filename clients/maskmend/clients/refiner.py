@@ -32,7 +32,8 @@ class Refiner:
         refiner: one of `REFINERS`; None for that of the weights, or `bpr` without any.
         weights: name of a shipped set or a path; None for the refiner's own.
         runtime: `auto`, `openvino`, `onnx`, `torch`, `tensorrt` or `triton`.
-        precision: `fp32`; `bf16` with openvino; others on a GPU, or as a Triton has its model.
+        precision: `fp32`; `bf16` or `int8` with openvino; `auto` for the fastest that is as good, see docs/export.md; others
+            on a GPU, or as a Triton has its model.
         nms: overlap of patches, 0.15 (fewest) to 0.55 (best quality).
         passes: refine again where the edge moved far, 1 to 5 times in all.
         guard: keep masks that are already right, and doubtful changes out.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from maskmend.models.precision import settle
 from maskmend.models.registry import DEFAULT_REFINER, REFINERS
 from maskmend.models.runtimes import Runtime, create_runtime
 from maskmend.models.zoo import Manifest, Weights, resolve_weights
@@ -162,7 +163,8 @@ def load_refiner(
         refiner: one of `REFINERS`; None for that of the weights, or `bpr` without any.
         weights: name of a shipped set or a path, see `resolve_weights`; None for the refiner's own.
         runtime: `auto`, or one of `EVERY_RUNTIME`: `openvino`, `onnx`, `torch`, `tensorrt`, `triton`.
-        precision: `fp32`, or another that the runtime can; see `create_runtime`.
+        precision: `fp32`, or another that the runtime can, see `create_runtime`; `int8` where the weights have such a form;
+            `auto` for the fastest that keeps the gate. See `precision.settle`.
         threads: of the network; None takes the cores there are. The result does not depend on it.
         device: `cpu`, `cuda` or `cuda:N`; see `create_runtime`.
         triton_url: where the servers of the triton runtime are; see `create_runtime`.
@@ -183,5 +185,6 @@ def load_refiner(
             f"weights {found.manifest.name} serve {served[:64]!r}, which this release does not know; update maskmend",
             field="weights",
         )
+    found, precision = settle(found, runtime=runtime, precision=precision, device=device)
     running = create_runtime(runtime, found, precision=precision, threads=threads, device=device, triton_url=triton_url)
     return _CROPS[REFINERS[served].crop](found, running)

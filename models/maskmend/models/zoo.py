@@ -3,6 +3,7 @@
 One set of weights is four files beside each other: `NAME.json` (manifest), `NAME.onnx`, `NAME.safetensors`, `NAME.md`
 (model card). Pickle is never read here; `maskmend models import` turns an official checkpoint into such a set, and
 `maskmend export` makes a set with other files (`NAME.onnx` in another precision, `NAME.xml` and `NAME.bin` for OpenVINO).
+A set of the same name in the folder `int8` beside it is its int8 form.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from maskmend.models.gate import Gate
 from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.errors import OptionError, RuntimeUnavailableError, WeightsError
 
@@ -56,6 +58,7 @@ class Manifest(BaseModel):
         guard: the guard's tables for these weights; None for those of `bpr-small`. See `maskmend.patcher.evidence`.
         precision: that the graph itself computes in; None for fp32.
         exported_from: SHA-256 of the ONNX graph that an exported set was made from.
+        gate: how an exported set refines true masks beside the original, where that was measured.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,6 +78,7 @@ class Manifest(BaseModel):
     guard: GuardTables | None = None
     precision: Literal["fp32", "fp16", "bf16", "int8"] | None = None
     exported_from: str | None = None
+    gate: tuple[Gate, ...] | None = None
 
 
 class Weights(BaseModel):
@@ -103,6 +107,22 @@ class Weights(BaseModel):
     def file(self, kind: str) -> Path:
         """The file of one kind: `onnx`, `safetensors`, `xml` and `bin` of OpenVINO, `engine` of TensorRT."""
         return self.folder / f"{self.manifest.name}.{kind}"
+
+    def in_precision(self, precision: str) -> Weights | None:
+        """Their form in another precision: the set of the same name in the folder `precision` beside them.
+
+        None where there is none, or one that was made from other weights. The guard's tables are those of these weights.
+
+        Raises:
+            WeightsError: its manifest is malformed.
+        """
+        file = self.folder / precision / f"{self.manifest.name}.json"
+        if not file.is_file():
+            return None
+        found = _read(file)
+        if (found.manifest.precision, found.manifest.exported_from) != (precision, self.manifest.sha256.get("onnx")):
+            return None
+        return found.model_copy(update={"manifest": found.manifest.model_copy(update={"guard": self.manifest.guard})})
 
     def verify(self, kinds: tuple[str, ...] | None = None) -> None:
         """Compare files with the manifest's SHA-256.

@@ -23,42 +23,140 @@ def cut(
     out: NDArray[np.float32],
 ) -> None:
     """Fill float32 [N, 4, S, S]; `bits` is the region of the mask that begins at (mask_x, mask_y), 0 elsewhere."""
-    height, width = image.shape[:2]
+    height = image.shape[0]
+    # Rows as one axis: a stride of 3 that is known when this is compiled makes whole vectors of the loops below.
+    flat = image.reshape(height, 3 * image.shape[1])
     size = out.shape[2]
     side = boxes[0, 2] - boxes[0, 0] + 2 * padding
     near, far, part = _taps(side, size)
-    columns = np.empty(side, np.int64)
-    rows = np.empty((3, side, size), np.float32)
+    # One row of the crop, channel by channel, with its border pixels once more on either side.
+    line = np.empty((3, side + 2), np.float32)
+    rows = np.empty((3, max(side, 2), size), np.float32)
     for n in range(boxes.shape[0]):
         x0 = whole(boxes[n, 0]) - padding
         y0 = whole(boxes[n, 1]) - padding
-        for c in range(side):
-            columns[c] = min(max(x0 + c, 0), width - 1)
         _cut_mask(bits, mask_x - x0, mask_y - y0, mask_height, side, out[n, 3])
         for r in range(side):
-            line = image[min(max(y0 + r, 0), height - 1)]
+            _read_line(flat, min(max(y0 + r, 0), height - 1), x0, side, line)
             if size == side:
-                for c in range(size):
-                    pixel = line[columns[c]]
-                    out[n, 0, r, c] = np.float32(pixel[0]) * scale[0] + shift[0]
-                    out[n, 1, r, c] = np.float32(pixel[1]) * scale[1] + shift[1]
-                    out[n, 2, r, c] = np.float32(pixel[2]) * scale[2] + shift[2]
-                continue
-            for c in range(size):
-                left = line[columns[near[c]]]
-                right = line[columns[far[c]]]
-                for channel in range(3):
-                    value = np.float32(left[channel])
-                    value += (np.float32(right[channel]) - value) * part[c]
-                    rows[channel, r, c] = value * scale[channel] + shift[channel]
-        if size == side:
-            continue
-        for channel in range(3):
-            for r in range(size):
-                upper, lower, share = rows[channel, near[r]], rows[channel, far[r]], part[r]
-                line_out = out[n, channel, r]
-                for c in range(size):
-                    line_out[c] = upper[c] + (lower[c] - upper[c]) * share
+                _normalise(line, scale, shift, out, n, r)
+            elif size == 2 * side:
+                # Two rows are enough to remember.
+                _double(line, scale, shift, rows, r & 1)
+                _double_down(rows, r & 1, side, out, n, r)
+            else:
+                _resize(line, near, far, part, scale, shift, rows, r)
+        if size != side and size != 2 * side:
+            _resize_down(rows, near, far, part, out, n)
+
+
+# The kernels below take whole arrays and places in them: a view of each row would cost as much as the row.
+
+
+@compiled
+def _read_line(image: NDArray[np.uint8], row: int, x0: int, side: int, line: NDArray[np.float32]) -> None:
+    """Columns x0 to x0 + side - 1 of a row of an image, uint8 [H, 3 W], repeated beyond its ends, into line[:, 1:-1]."""
+    width = image.shape[1] // 3
+    first, end = min(max(-x0, 0), side), max(min(width - x0, side), 0)
+    if first < end:
+        inside = image[row, 3 * (x0 + first) : 3 * (x0 + end)]
+        red, green, blue = line[0, 1 + first : 1 + end], line[1, 1 + first : 1 + end], line[2, 1 + first : 1 + end]
+        for c in range(end - first):
+            red[c] = np.float32(inside[3 * c])
+            green[c] = np.float32(inside[3 * c + 1])
+            blue[c] = np.float32(inside[3 * c + 2])
+    for channel in range(3):
+        for c in range(first):
+            line[channel, 1 + c] = np.float32(image[row, channel])
+        for c in range(end, side):
+            line[channel, 1 + c] = np.float32(image[row, 3 * width - 3 + channel])
+        line[channel, 0] = line[channel, 1]
+        line[channel, side + 1] = line[channel, side]
+
+
+@compiled
+def _normalise(
+    line: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    out: NDArray[np.float32],
+    n: int,
+    r: int,
+) -> None:
+    for channel in range(3):
+        times, plus = scale[channel], shift[channel]
+        for c in range(out.shape[3]):
+            out[n, channel, r, c] = line[channel, c + 1] * times + plus
+
+
+@compiled
+def _double(
+    line: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    r: int,
+) -> None:
+    """As `_resize` to twice the length, where the taps are the same for every pixel."""
+    for channel in range(3):
+        times, plus = scale[channel], shift[channel]
+        for c in range(rows.shape[2] // 2):
+            left, own, right = line[channel, c], line[channel, c + 1], line[channel, c + 2]
+            rows[channel, r, 2 * c] = (left + (own - left) * np.float32(0.75)) * times + plus
+            rows[channel, r, 2 * c + 1] = (own + (right - own) * np.float32(0.25)) * times + plus
+
+
+@compiled
+def _double_down(rows: NDArray[np.float32], new: int, side: int, out: NDArray[np.float32], n: int, r: int) -> None:
+    """Write the rows of twice the height between row r, which is number `new` of rows [3, .., S], and the one before."""
+    for channel in range(3):
+        if r:
+            for c in range(out.shape[3]):
+                own = rows[channel, 1 - new, c]
+                step = rows[channel, new, c] - own
+                out[n, channel, 2 * r - 1, c] = own + step * np.float32(0.25)
+                out[n, channel, 2 * r, c] = own + step * np.float32(0.75)
+        else:
+            for c in range(out.shape[3]):
+                out[n, channel, 0, c] = rows[channel, new, c]
+        if r == side - 1:
+            for c in range(out.shape[3]):
+                out[n, channel, 2 * r + 1, c] = rows[channel, new, c]
+
+
+@compiled
+def _resize(
+    line: NDArray[np.float32],
+    near: NDArray[np.int64],
+    far: NDArray[np.int64],
+    part: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    r: int,
+) -> None:
+    for channel in range(3):
+        times, plus = scale[channel], shift[channel]
+        for c in range(rows.shape[2]):
+            left, right = line[channel, near[c] + 1], line[channel, far[c] + 1]
+            rows[channel, r, c] = (left + (right - left) * part[c]) * times + plus
+
+
+@compiled
+def _resize_down(
+    rows: NDArray[np.float32],
+    near: NDArray[np.int64],
+    far: NDArray[np.int64],
+    part: NDArray[np.float32],
+    out: NDArray[np.float32],
+    n: int,
+) -> None:
+    for channel in range(3):
+        for r in range(out.shape[2]):
+            upper, lower, share = near[r], far[r], part[r]
+            for c in range(out.shape[3]):
+                own = rows[channel, upper, c]
+                out[n, channel, r, c] = own + (rows[channel, lower, c] - own) * share
 
 
 @compiled

@@ -47,6 +47,16 @@ def set_bits(typing_context: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+@intrinsic
+def leading_zeros(typing_context: Any, word: Any) -> Any:
+    """Number of zero bits above the highest set bit of a uint64; 64 for the word 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
 @compiled
 def whole(value: Any) -> int:
     """A number as int64. Kernels need it: numba makes float64 of a sum of uint64 and int64."""

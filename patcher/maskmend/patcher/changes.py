@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskmend.patcher import _near
+
 _SQUARE = np.ones((3, 3), np.uint8)
 _FLAT = 2.0
 """Grey levels per px that count as no edge at all: noise and compression."""
@@ -43,50 +45,37 @@ def find_changes(
     distance: NDArray[np.float32],
     mean: NDArray[np.float32],
     spread: NDArray[np.float32],
-    strength: NDArray[np.float32],
+    image: NDArray[np.uint8],
 ) -> Changes:
     """Find the regions in which two masks differ and measure them.
 
     Args:
         before: uint8 [h, w] of 0 and 1.
         after: the same.
-        distance: float32 [h, w], of each pixel from the edge of `before`.
-        mean: float32 [h, w], probability of the foreground; NaN where unknown.
-        spread: float32 [h, w], its standard deviation; NaN where unknown.
-        strength: float32 [h, w], see `edge_strength`.
+        distance: float32 [h, w], of each pixel from the edge of `before`; asked for where the masks differ.
+        mean: float32 [N], probability of the foreground at the N pixels that differ, row by row; NaN where unknown.
+        spread: float32 [N], its standard deviation; NaN where unknown.
+        image: uint8 [h, w, 3], RGB.
     """
     differs = before ^ after
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(differs, connectivity=8)
-    size = stats[1:, cv2.CC_STAT_AREA].astype(np.int64)
-    where = np.nonzero(differs)
+    count, labels = cv2.connectedComponents(differs, connectivity=8)
+    where = _near.places_of(differs)
     found = labels[where]
     side = np.asarray(1.0 - 2.0 * before[where], np.float64)
-    certainty = side * (2.0 * np.nan_to_num(mean[where], nan=0.5).astype(np.float64) - 1.0)
+    certainty = side * (2.0 * np.nan_to_num(mean, nan=0.5).astype(np.float64) - 1.0)
     depth = np.zeros(count)
     np.maximum.at(depth, found, distance[where])
-    around = cv2.dilate(labels.astype(np.float32), _SQUARE).astype(np.int32)
-    old, new = (_mean_along(around, mask, strength, count) for mask in (before, after))
+    (beside_old, beside_new), strength = _along_outlines(before, after, labels, image)
+    old, new = (_means(beside, strength, count) for beside in (beside_old, beside_new))
     return Changes(
         labels=np.asarray(labels, np.int32),
-        size=size,
+        size=np.bincount(found, minlength=count)[1:],
         depth=depth[1:],
         certainty=_means(found, certainty, count),
-        spread=_means(found, np.nan_to_num(spread[where]).astype(np.float64), count),
+        spread=_means(found, np.nan_to_num(spread).astype(np.float64), count),
         growth=_means(found, side, count),
         support=np.log((new + _FLAT) / (old + _FLAT)),
     )
-
-
-def edge_strength(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey levels per px across the image's edges, of the strongest channel, float32 [h, w] of RGB uint8 [h, w, 3]."""
-    strongest = np.zeros(image.shape[:2], np.float32)
-    # Channel by channel: a large object's region is held once in float32, not six times.
-    for channel in cv2.split(image):
-        smooth = cv2.GaussianBlur(channel, (3, 3), 0)
-        across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8)
-        down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
-        cv2.max(strongest, cv2.magnitude(across, down, across), strongest)
-    return strongest
 
 
 def _means(found: NDArray[np.int32], values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -95,9 +84,16 @@ def _means(found: NDArray[np.int32], values: NDArray[np.float64], count: int) ->
     return np.asarray(sums / np.maximum(np.bincount(found, minlength=count)[1:], 1))
 
 
-def _mean_along(
-    around: NDArray[np.int32], mask: NDArray[np.uint8], strength: NDArray[np.float32], count: int
-) -> NDArray[np.float64]:
-    """Mean edge strength, in and next to each region, along the outline of a mask."""
-    outline = (cv2.dilate(mask, _SQUARE) != cv2.erode(mask, _SQUARE)) & (around > 0)
-    return _means(around[outline], strength[outline].astype(np.float64), count)
+def _along_outlines(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], labels: NDArray[np.int32], image: NDArray[np.uint8]
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The image's edges along the outlines of two masks, in and next to each region.
+
+    Returns:
+        Of each pixel the region whose old, and whose new outline it is on, int32 [2, N], 0 where on none; grey levels per px
+        across the image's edge, of the strongest channel, float64 [N].
+    """
+    near = _near.flat_places(cv2.dilate(before ^ after, _SQUARE).ravel())
+    found, strength = np.empty((2, len(near)), np.int32), np.empty(len(near))
+    count = _near.outlines_near(near, labels, before, after, image, found, strength)
+    return found[:, :count], strength[:count]

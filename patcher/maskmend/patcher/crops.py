@@ -27,7 +27,13 @@ _SHIFT = (-np.array(MEAN) / np.array(STD)).astype(np.float32)
 
 
 def extract_patches(
-    image: NDArray[np.uint8], mask: object, boxes: NDArray[Any], *, size: int = 128, padding: int = 0
+    image: NDArray[np.uint8],
+    mask: object,
+    boxes: NDArray[Any],
+    *,
+    size: int = 128,
+    padding: int = 0,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Cut, resize and normalise one patch per box.
 
@@ -40,6 +46,8 @@ def extract_patches(
         boxes: integers [N, 4] (x0, y0, x1, y1) in px, squares of one size.
         size: side of a patch in the result, 1 to 2048 px.
         padding: context around each box in px, 0 to 512; the crop is box + 2 * padding before the resize.
+        out: where to write the result, C-ordered float32 [N, 4, size, size]; a new array when not given. Memory that is
+            used again and again costs less than new memory, and patches are the most of it that an image takes.
 
     Returns:
         float32 [N, 4, size, size]: R, G, B minus `MEAN` over `STD`, then the mask as -1 (background) and +1.
@@ -47,7 +55,7 @@ def extract_patches(
     Raises:
         ImageError: `image` is not uint8 [H, W, 3].
         MaskError: the mask cannot be read, or is not of the image's size.
-        OptionError: boxes, `size` or `padding` are outside their range.
+        OptionError: boxes, `size` or `padding` are outside their range, or `out` is not such an array.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ImageError("image must be an array uint8 [H, W, 3], RGB", field="image")
@@ -57,7 +65,13 @@ def extract_patches(
         raise OptionError(f"padding is {padding!r}; use an integer from 0 to 512", field="padding")
     rle = as_rle(mask, height=image.shape[0], width=image.shape[1])
     squares = check_boxes(boxes).boxes
-    out = np.empty((len(squares), 4, int(size), int(size)), np.float32)
+    wanted = (len(squares), 4, int(size), int(size))
+    if out is None:
+        out = np.empty(wanted, np.float32)
+    elif out.shape != wanted or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
+        raise OptionError(
+            f"out is {out.dtype} {out.shape}; give a writeable C-ordered float32 array of shape {wanted}", field="out"
+        )
     if len(squares):
         x, y, width, height = rle.bbox
         bits = region_bits(rle, x, y, width, height)

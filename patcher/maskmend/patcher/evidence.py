@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from maskmend.patcher._near import places_of
 from maskmend.patcher.changes import Changes
 from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.errors import OptionError
@@ -108,12 +109,16 @@ class Evidence:
         doubtful = np.concatenate([[False], calibration.change_chances(self.change_features()) < caution])
         if not doubtful.any():
             return self.after
-        return np.where(doubtful[self.changes.labels], self.before, self.after)
+        kept = self.after.copy()
+        there = places_of(self.before ^ self.after)
+        # A change given back is one flipped again.
+        kept[there] ^= doubtful[self.changes.labels[there]]
+        return kept
 
     def chance(self, mask: NDArray[np.uint8], calibration: Calibration = DEFAULT_CALIBRATION) -> float:
         """Chance that `mask`, the refined one less some of its changes, has a higher IoU than the coarse one."""
         kept = np.zeros(len(self.changes.size) + 1, bool)
-        kept[np.unique(self.changes.labels[mask != self.before])] = True
+        kept[self.changes.labels[places_of(mask ^ self.before)]] = True
         if not kept[1:].any():
             return 1.0
         return float(calibration.instance_chances(self.instance_features(kept[1:])[None])[0])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher import _blend
+from maskmend.patcher import _blend, _near
 
 RAMP = 16
 """Width in px over which a patch's vote fades towards its border, where it sees only one side of what it judges."""
@@ -63,4 +64,34 @@ def probability_field(
         spread = np.divide(square, weight, out=square)
         spread -= mean * mean
         np.sqrt(np.maximum(spread, 0.0, out=spread), out=spread)
+    return ProbabilityField(mean, spread)
+
+
+def field_at(
+    votes: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]],
+    places: tuple[NDArray[np.int64], NDArray[np.int64]],
+    region: tuple[int, int, int, int],
+) -> ProbabilityField:
+    """The field of several passes at some pixels only; a later pass replaces an earlier one where it looked again.
+
+    Args:
+        votes: of each pass, boxes and probabilities as of `probability_field`.
+        places: rows and columns int64 [N] of the pixels in the region, row by row, as `np.nonzero` gives them.
+        region: (x0, y0, x1, y1) in px.
+
+    Returns:
+        A field of float32 [N] each, otherwise as of `probability_field`.
+    """
+    x0, y0, _, y1 = region
+    rows, columns = places
+    starts = np.searchsorted(rows, np.arange(y1 - y0 + 1))
+    mean = np.full(len(rows), np.nan, np.float32)
+    spread = mean.copy()
+    for boxes, probabilities in votes:
+        sums = np.zeros((3, len(rows)), np.float32)
+        _near.votes_at(boxes, probabilities, window(probabilities.shape[-1]), x0, y0, starts, columns, sums)
+        known = np.flatnonzero(sums[0])
+        weight, total, square = sums[:, known]
+        mean[known] = total / weight
+        spread[known] = np.sqrt(np.maximum(square / weight - mean[known] ** 2, 0.0))
     return ProbabilityField(mean, spread)

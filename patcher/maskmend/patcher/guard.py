@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher.changes import edge_strength, find_changes
+from maskmend.patcher import _near
+from maskmend.patcher.changes import find_changes
 from maskmend.patcher.defaults import CAUTION, HOLD, LEAST_IOU, REACH
 from maskmend.patcher.errors import OptionError
 from maskmend.patcher.evidence import DEFAULT_CALIBRATION, Calibration, Evidence
-from maskmend.patcher.field import probability_field
-from maskmend.patcher.rle import Rle
+from maskmend.patcher.field import field_at
+from maskmend.patcher.rle import Rle, region_bits
 from maskmend.patcher.topology import tidy
 
 EMPTY = "the refined mask is empty"
@@ -152,21 +153,20 @@ def examine(image: NDArray[np.uint8], coarse: Rle, refined: Rle, votes: Votes, o
     """Undo what goes too far or breaks the mask up, and gather the evidence for the rest. Arguments as of `guard`."""
     x0, y0, x1, y1 = region = _region(coarse, options.reach)
     before, wanted = coarse.crop(*region), refined.crop(*region)
-    distance = distance_to_edge(before)
-    near = np.where(distance > options.reach, before, wanted)
+    distance = np.zeros(before.shape, np.float32)
+    moved = _fill_distances(distance, coarse, region, before ^ wanted)
+    far = distance[moved] > options.reach
+    near = wanted.copy()
+    near[moved] ^= far
     after = tidy(near, before, distance) if options.topology else near
     undone = {
-        "reach": changed_pixels(coarse, refined) - int(np.count_nonzero(near != before)),
+        "reach": changed_pixels(coarse, refined) - int(np.count_nonzero(~far)),
         "topology": int(np.count_nonzero(after != near)),
     }
-    mean = np.full(before.shape, np.nan, np.float32)
-    spread = mean.copy()
-    for boxes, probabilities in votes:
-        latest = probability_field(boxes, probabilities, region)
-        known = ~np.isnan(latest.mean)
-        mean[known], spread[known] = latest.mean[known], latest.spread[known]
-    strength = edge_strength(np.ascontiguousarray(image[y0:y1, x0:x1]))
-    changes = find_changes(before, after, distance, mean, spread, strength)
+    _fill_distances(distance, coarse, region, (before ^ after) & (before == wanted))
+    differs = _near.places_of(before ^ after)
+    votes_there = field_at(votes, differs, region)
+    changes = find_changes(before, after, distance, votes_there.mean, votes_there.spread, image[y0:y1, x0:x1])
     return Examination(region, Evidence(before, after, changes, edge_length(before)), undone)
 
 
@@ -174,9 +174,10 @@ def edge_confidence(votes: Votes) -> float:
     """Mean of |2p - 1| over the pixels where the patches see a possible edge (p from 0.02 to 0.98); 1 if nowhere."""
     count, total = 0, 0.0
     for _, probabilities in votes:
-        open_to_doubt = probabilities[(probabilities > 0.02) & (probabilities < 0.98)]
-        count += open_to_doubt.size
-        total += float(np.abs(2 * open_to_doubt.astype(np.float64) - 1).sum())
+        values = np.empty(probabilities.size)
+        found = int(_near.certainties(probabilities.ravel(), values))
+        count += found
+        total += float(values[:found].sum())
     return total / count if count else 1.0
 
 
@@ -196,10 +197,7 @@ def changed_pixels(a: Rle, b: Rle) -> int:
     """Pixels in which two masks of one size differ, counted on their runs."""
     if a is b:
         return 0
-    edges = np.sort(np.concatenate([np.cumsum(a.counts, dtype=np.int64), np.cumsum(b.counts, dtype=np.int64)]))
-    # Between the first and second change, third and fourth, ... exactly one of the two is foreground.
-    edges = edges[: len(edges) // 2 * 2]
-    return int((edges[1::2] - edges[::2]).sum())
+    return int(_near.differing(a.counts, b.counts))
 
 
 def _incredible(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> str | None:
@@ -217,3 +215,18 @@ def _region(coarse: Rle, reach: int) -> tuple[int, int, int, int]:
     x, y, w, h = coarse.bbox
     room = reach + 1
     return max(x - room, 0), max(y - room, 0), min(x + w + room, coarse.width), min(y + h + room, coarse.height)
+
+
+def _fill_distances(
+    distance: NDArray[np.float32], coarse: Rle, region: tuple[int, int, int, int], wanted: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Write the distances to the coarse edge of the wanted pixels, uint8 [h, w]; returns their rows and columns."""
+    x0, y0, x1, y1 = region
+    places = _near.places_of(wanted)
+    if coarse.area in (0, (x1 - x0) * (y1 - y0)):
+        # No edge within the region to measure from.
+        distance[...] = distance_to_edge(coarse.crop(*region))
+    elif len(places[0]):
+        bits = region_bits(coarse, x0, y0, x1 - x0, y1 - y0)
+        _near.edge_distance(bits, y1 - y0, places[0], places[1], distance)
+    return places

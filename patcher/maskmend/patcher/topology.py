@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskmend.patcher import _bits, _pieces
+
 Pixels = NDArray[np.uint8]
 """uint8 [h, w] of 0 and 1."""
 
@@ -14,8 +16,6 @@ PINHOLE = 12
 THIN = 3.0
 """A part is thin where its middle lies at most this far from its edge, in px."""
 
-_SQUARE = np.ones((3, 3), np.uint8)
-
 
 def tidy(after: Pixels, before: Pixels, distance: NDArray[np.float32]) -> Pixels:
     """Undo those changes that break a mask up.
@@ -23,13 +23,18 @@ def tidy(after: Pixels, before: Pixels, distance: NDArray[np.float32]) -> Pixels
     Args:
         after: the refined mask.
         before: the coarse mask.
-        distance: float32 [h, w], of each pixel from the edge of `before`.
+        distance: float32 [h, w], of each pixel from the edge of `before`; asked for where `after` lacks a pixel of it.
 
     Returns:
         The refined mask less fragments apart from the coarse mask, with cut thin parts joined again and small new holes
         filled. Holes and fragments that the coarse mask has itself stay.
     """
-    return without_pinholes(without_fragments(without_cuts(after, before, distance), before), before)
+    height = len(after)
+    bits, coarse = _columns(after), _columns(before)
+    cut = _pieces.join_cuts(bits, coarse, height, PINHOLE, THIN, distance)
+    broken = _pieces.drop_fragments(bits, coarse, height, PINHOLE)
+    pierced = _pieces.fill_pinholes(bits, coarse, height, PINHOLE)
+    return _pixels(bits, after) if cut or broken or pierced else after
 
 
 def connected_to(mask: Pixels, core: Pixels) -> Pixels:
@@ -43,57 +48,31 @@ def connected_to(mask: Pixels, core: Pixels) -> Pixels:
 
 def without_fragments(after: Pixels, before: Pixels) -> Pixels:
     """Drop connected parts (8-neighbours) that share no pixel with the coarse mask, and new specks cut off from it."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(after, connectivity=8)
-    if count <= 2:
-        return after
-    shared = np.bincount(labels[before > 0], minlength=count)
-    sizes = stats[:, cv2.CC_STAT_AREA]
-    kept = shared > 0
-    speck = sizes <= PINHOLE
-    if (speck & kept).any():
-        # A small part that the coarse mask has just so stays.
-        whole = cv2.connectedComponentsWithStats(before, connectivity=8)
-        own = whole[2][whole[1], cv2.CC_STAT_AREA] > PINHOLE
-        cut_off = np.bincount(labels[(before > 0) & own], minlength=count) > 0
-        kept &= ~(speck & cut_off)
-    kept[0] = False
-    return np.asarray(kept[labels], np.uint8)
+    bits = _columns(after)
+    return _pixels(bits, after) if _pieces.drop_fragments(bits, _columns(before), len(after), PINHOLE) else after
 
 
 def without_pinholes(after: Pixels, before: Pixels) -> Pixels:
     """Fill holes of at most `PINHOLE` pixels that were all foreground in the coarse mask."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - after, connectivity=4)
-    small = stats[:, cv2.CC_STAT_AREA] <= PINHOLE
-    if not small[1:].any():
-        return after
-    was_open = np.bincount(labels[before == 0], minlength=count) > 0
-    at_border = np.zeros(count, bool)
-    for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        at_border[line] = True
-    fill = small & ~was_open & ~at_border
-    fill[0] = False
-    return np.asarray(after | fill[labels], np.uint8)
+    bits = _columns(after)
+    return _pixels(bits, after) if _pieces.fill_pinholes(bits, _columns(before), len(after), PINHOLE) else after
 
 
 def without_cuts(after: Pixels, before: Pixels, distance: NDArray[np.float32]) -> Pixels:
     """Give back what was taken from a thin part when that left two pieces of what was one."""
-    pieces, labels, stats, _ = cv2.connectedComponentsWithStats(after, connectivity=8)
     # Pixels that fell off are no piece; `without_fragments` decides about them.
-    sizes = stats[:, cv2.CC_STAT_AREA]
-    if np.count_nonzero(sizes[1:] > PINHOLE) < 2:
-        return after
-    counted = np.where(sizes[labels] > PINHOLE, labels, 0).astype(np.float32)
-    highest = cv2.dilate(counted, _SQUARE)
-    lowest = cv2.erode(np.where(counted > 0, counted, np.float32(pieces)), _SQUARE)
-    taken = before & (1 - after)
-    count, regions = cv2.connectedComponents(taken, connectivity=8)
-    if count < 2:
-        return after
-    high, low, depth = np.zeros(count), np.full(count, float(pieces)), np.zeros(count)
-    where = np.nonzero(taken)
-    np.maximum.at(high, regions[where], highest[where])
-    np.minimum.at(low, regions[where], lowest[where])
-    np.maximum.at(depth, regions[where], distance[where])
-    joins = (high > low) & (depth <= THIN)
-    joins[0] = False
-    return np.asarray(after | joins[regions], np.uint8)
+    bits = _columns(after)
+    some = _pieces.join_cuts(bits, _columns(before), len(after), PINHOLE, THIN, distance)
+    return _pixels(bits, after) if some else after
+
+
+def _columns(mask: Pixels) -> _bits.Bits:
+    bits = _bits.empty_bits(mask.shape[1], mask.shape[0])
+    _bits.draw_dense(bits, np.ascontiguousarray(mask), 0, 0, mask.shape[0])
+    return bits
+
+
+def _pixels(bits: _bits.Bits, like: Pixels) -> Pixels:
+    out = np.empty(like.shape, np.uint8)
+    _bits.undraw(bits, out, 0, 0, len(like))
+    return out

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from maskmend.models import resolve_weights
+from maskmend.models.precision import settle
 from maskmend.models.runtimes import check_options
 from maskmend.patcher.errors import OptionError
 from maskmend.service.auth import Keys, RateLimit
@@ -250,15 +251,17 @@ def serve(settings: Settings) -> int:
 
 def _check_before_workers(settings: Settings) -> None:
     Keys(settings.api_keys_file)
-    chosen = check_options(
-        settings.runtime,
-        precision=settings.precision,
-        threads=settings.threads,
-        device=settings.device,
-        triton_url=settings.triton_url,
-    )
     for given in settings.weights:
-        weights = resolve_weights(given)
+        weights, precision = settle(
+            resolve_weights(given), runtime=settings.runtime, precision=settings.precision, device=settings.device
+        )
+        chosen = check_options(
+            settings.runtime,
+            precision=precision,
+            threads=settings.threads,
+            device=settings.device,
+            triton_url=settings.triton_url,
+        )
         # Those that a Triton has are compared with its own.
         if chosen != "triton":
             weights.verify(("onnx",) if chosen == "onnx" or "onnx" in weights.manifest.sha256 else None)

@@ -48,8 +48,9 @@ class Settings(BaseSettings):
         default=None,
         description="Servers of the triton runtime: grpc:// or http://, host and port; several with commas.",
     )
-    precision: Literal["fp32", "bf16", "fp16", "int8"] = Field(
-        default="fp32", description="bf16 with openvino; others on a GPU, or as a Triton has its model."
+    precision: Literal["fp32", "bf16", "fp16", "int8", "auto"] = Field(
+        default="fp32",
+        description="bf16 or int8 with openvino; auto: the fastest that is as good; others on a GPU, or as a Triton has it.",
     )
     threads: int | None = Field(default=None, ge=1, description="Of each network; all cores if not given.")
     concurrency: int = Field(default=4, ge=1, le=256, description="Requests at work at a time.")

@@ -12,6 +12,7 @@ from maskmend.patcher.errors import OptionError
 
 if TYPE_CHECKING:
     from maskmend.clients.export_gate import Judgement
+    from maskmend.models.gate import Gate
     from maskmend.models.zoo import Weights
 
 REFUSED = 4
@@ -91,10 +92,11 @@ def _calibrated(
     original = load_refiner(weights=found.folder / f"{found.manifest.name}.json", runtime=runtime)
     typer.echo(f"calibrating on {len(fitted)} photographs, judging on {len(held_out)} ...", err=True)
 
-    def accept(fresh: Weights, runtime: str) -> None:
+    def accept(fresh: Weights, runtime: str) -> tuple[Gate, ...]:
         place = fresh.folder / f"{fresh.manifest.name}.json"
         export = load_refiner(weights=place, runtime=runtime, device=device if runtime == "tensorrt" else None)
         judged.append(judge(original, export, held_out))
         check(judged[-1])
+        return (judged[-1].record(f"held-out half of {truth.name}"),)
 
     return {"patches": patches_of(original, fitted), "accept": accept}

@@ -68,6 +68,13 @@ def verify(name: str = typer.Argument(None, help="Name or path; every shipped se
             except RuntimeUnavailableError:
                 continue
         typer.echo(f"{weights.manifest.name}: SHA-256 right; runs on {', '.join(ran) or 'no installed runtime'}")
+        form = weights.in_precision("int8")
+        if form is not None:
+            form.verify()
+            if "openvino" in ran:
+                place = weights.folder / f"{weights.manifest.name}.json"
+                load_refiner(weights=place, runtime="openvino", precision="int8")
+            typer.echo(f"{weights.manifest.name} in int8: SHA-256 right" + "; runs on openvino" * ("openvino" in ran))
 
 
 @app.command("import")

@@ -42,7 +42,9 @@ def refine(
     ),
     runtime: str = typer.Option("auto", "--runtime", help="auto, openvino, onnx, torch, tensorrt or triton."),
     precision: str = typer.Option(
-        "fp32", "--precision", help="fp32; bf16 with openvino; others on a GPU, or as a Triton has its model."
+        "fp32",
+        "--precision",
+        help="fp32; bf16 or int8 with openvino; auto: the fastest that is as good; others on a GPU, or as a Triton has it.",
     ),
     device: str = typer.Option(None, "--device", help="cpu, cuda or cuda:1, for torch and tensorrt \\[cpu]."),
     triton_url: str = typer.Option(
@@ -132,6 +134,8 @@ def refine(
         maskmend refine instances.json --images photos -o out.json --report report --nms 0.55
 
         maskmend refine labels --format yolo --images photos -o refined-labels
+
+        maskmend refine results.json --images photos -o out.json --precision auto
 
         maskmend refine results.json --images photos -o out.json --server grpc://gpu-box:8001
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.models.exporters.parity import Parity, compare, sample
+from maskmend.models.gate import Gate, gate_table
 from maskmend.models.tensorrt_api import load_api
 from maskmend.models.zoo import Manifest, Weights, check_name, resolve_weights, sha256
 from maskmend.patcher.errors import OptionError, RuntimeUnavailableError, WeightsError
@@ -75,7 +76,8 @@ def export_weights(
     precision: str = "fp32",
     name: str | None = None,
     patches: NDArray[np.float32] | None = None,
-    accept: Callable[[Weights, str], None] | None = None,
+    accept: Callable[[Weights, str], tuple[Gate, ...]] | None = None,
+    runtime: str | None = None,
     device: str | None = None,
 ) -> Exported:
     """Export a set of weights.
@@ -87,7 +89,9 @@ def export_weights(
         precision: one of `PRECISIONS` of the format.
         name: of the new set; made of the old name, format and precision if None.
         patches: float32 [N, 4, S, S] to calibrate int8 with, and to compare on; made up for the comparison if None.
-        accept: called with the finished set and its runtime before it is put in its place; raises to refuse it.
+        accept: called with the finished set and its runtime before it is put in its place; raises to refuse it, or returns
+            what it measured, for the manifest and the card.
+        runtime: to compare an ONNX export on, `onnx` or `openvino`; None for the one that is nearest to the graph.
         device: `cuda`, `cuda:1` for tensorrt; `cpu` or `cuda` for aoti.
 
     Raises:
@@ -119,21 +123,22 @@ def export_weights(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
         inside = Path(temporary)
         _write(weights, inside / made, form, precision, patches, device, folder)
-        manifest = _manifest(weights.manifest, made, form, precision, inside)
-        (inside / f"{made}.json").write_text(
-            manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8"
-        )
-        fresh = Weights(manifest=manifest, folder=inside)
-        runtime = "openvino" if (form, precision) == ("onnx", "bf16") else RUNTIME.get(form, "aoti")
-        given = sample(8, manifest.input_size) if patches is None else patches[:64]
+        fresh = Weights(manifest=_manifest(weights.manifest, made, form, precision, inside), folder=inside)
+        _note(fresh)
+        if runtime is None or form != "onnx":
+            runtime = "openvino" if (form, precision) == ("onnx", "bf16") else RUNTIME.get(form, "aoti")
+        given = sample(8, fresh.manifest.input_size) if patches is None else patches[:64]
         parity = compare(weights, fresh, given, runtime=runtime, precision=precision, device=device)
         if accept is not None and runtime != "aoti":
-            accept(fresh, runtime)
-        (inside / f"{made}.md").write_text(_card(weights, manifest, form, precision, runtime, parity), encoding="utf-8")
+            gate = accept(fresh, runtime)
+            fresh = fresh.model_copy(update={"manifest": fresh.manifest.model_copy(update={"gate": gate or None})})
+            _note(fresh)
+        card = _card(weights, fresh.manifest, form, precision, runtime, parity)
+        (inside / f"{made}.md").write_text(card, encoding="utf-8")
         moved = [f"{made}.{kind}" for kind in (*FILES[form], "md", "json")]
         for file in [*moved[:-1], *([f"{made}.engine.json"] if form == "tensorrt" else []), moved[-1]]:
             (inside / file).replace(folder / file)
-    return Exported(Weights(manifest=manifest, folder=folder), parity, runtime)
+    return Exported(fresh.model_copy(update={"folder": folder}), parity, runtime)
 
 
 def cast_file(source: Path, target: Path, precision: str) -> None:
@@ -226,9 +231,21 @@ def _manifest(source: Manifest, name: str, form: str, precision: str, folder: Pa
     )
 
 
+def _note(weights: Weights) -> None:
+    text = weights.manifest.model_dump_json(indent=2, exclude_none=True) + "\n"
+    (weights.folder / f"{weights.manifest.name}.json").write_text(text, encoding="utf-8")
+
+
 def _card(weights: Weights, manifest: Manifest, form: str, precision: str, runtime: str, parity: Parity) -> str:
     own = weights.card_path.read_text(encoding="utf-8") if weights.card_path.is_file() else ""
+    judged = (
+        f"True masks refined by the original → by this export, with the engine's defaults:\n\n{gate_table(manifest.gate)}\n"
+        if manifest.gate
+        else ""
+    )
+    source = weights.manifest.name
+    title = manifest.name if manifest.name != source else f"{source} in {precision}"
     return (
-        f"# {manifest.name}\n\n{weights.manifest.name} as {form} in {precision}, written by `maskmend export`.\n\n"
-        f"Against its float32 graph, on {runtime}: {parity}.\n\n---\n\n{own}"
+        f"# {title}\n\n{source} as {form} in {precision}, written by `maskmend export`.\n\n"
+        f"Against its float32 graph, on {runtime}: {parity}.\n\n{judged}---\n\n{own}"
     )

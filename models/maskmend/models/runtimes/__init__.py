@@ -133,7 +133,7 @@ def check_options(name: str, *, precision: str, threads: int | None, device: str
         OptionError: unknown runtime or precision, options that do not fit one another, or fewer than one thread.
         RuntimeUnavailableError: not installed.
     """
-    _check_device(name, device)
+    check_device(name, device)
     chosen = choose_runtime(name, device)
     _check_precision(chosen, precision, device)
     if threads is not None and threads < 1:
@@ -154,7 +154,12 @@ def _is_gpu(device: str | None) -> bool:
     return device is not None and device != "cpu"
 
 
-def _check_device(name: str, device: str | None) -> None:
+def check_device(name: str, device: str | None) -> None:
+    """Refuse a device that is none, or that a runtime does not run on.
+
+    Raises:
+        OptionError: as it says.
+    """
     if device is None:
         return
     if not _DEVICE.fullmatch(device):
@@ -176,7 +181,7 @@ def _check_precision(chosen: str, precision: str, device: str | None) -> None:
     where = {
         "bf16": "the openvino runtime, or a GPU",
         "fp16": "a GPU: --device cuda, or the tensorrt runtime",
-        "int8": "weights exported in int8, or the tensorrt runtime",
+        "int8": "the openvino runtime, weights exported in int8, or the tensorrt runtime",
     }
     raise OptionError(f"precision {precision} needs {where[precision]}; {chosen} has none here", field="precision")
 
