@@ -143,10 +143,17 @@ class Triton:
             *("--metrics-address", "127.0.0.1", "--metrics-port", str(self.metrics_port)),
             *("--backend-config", f"python,shm-region-prefix-name={self._prefix}"),
         ]
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environ, start_new_session=True)
-        if wait:
-            self.wait()
+        for attempt in range(3):
+            with self.log.open("ab") as out:
+                self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environ, start_new_session=True)
+            if not wait:
+                return
+            try:
+                return self.wait()
+            except AssertionError:
+                # Starved of processor time, Triton 2.51 was seen to die of a lock of its own while it loads a model.
+                if attempt == 2 or self.process.poll() is None:
+                    raise
 
     def wait(self) -> None:
         assert self.process is not None

@@ -107,9 +107,9 @@ def test_a_worker_killed_midway_is_replaced(
     assert (tmp_path / "out.json").read_bytes() == here(long_job, tmp_path / "whole.json")
     assert (backend.lost, backend.again) == (1, 1)
     images = [digest_of(path.read_bytes()) for path in long_job.images.iterdir()]
-    # Every image once, but the one that the dead worker was at.
+    # Every image once, but the one that the dead worker was at; on a busy machine also one whose answer had not got away.
     assert sorted(set(begun(log))) == sorted(images)
-    assert len(begun(log)) == len(images) + 1
+    assert len(images) < len(begun(log)) <= len(images) + 2
 
 
 def test_an_image_that_kills_its_worker_is_given_up_and_the_others_are_not(
