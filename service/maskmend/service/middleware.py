@@ -34,6 +34,8 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 GUARDED = "/v1/"
 """Paths below this need a key, where keys are asked for."""
 
+_DISCARD_SECONDS, _DISCARD_BYTES = 2.0, 1 << 24
+
 SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
@@ -86,8 +88,10 @@ class Gate:
         limited = _LimitedBody(receive, self._max_body, self._read_timeout, share)
         has_body = headers.get("content-length") not in (None, "0") or headers.get("transfer-encoding") is not None
 
+        left_over = False
+
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, left_over
             if message["type"] == "http.response.start":
                 status = message["status"]
                 known = {key.lower() for key, _ in message["headers"]}
@@ -95,7 +99,13 @@ class Gate:
                 if status >= 400 and has_body and not limited.ended:
                     # What is left of the body would be taken for the next request.
                     more[b"connection"] = b"close"
+                    left_over = True
                 message["headers"] = [*message["headers"], *((k, v) for k, v in more.items() if k not in known)]
+            elif left_over and not message.get("more_body", False):
+                # Closed with bytes unread, the connection would be reset, and the answer could be lost on its way.
+                await send({**message, "more_body": True})
+                await _discard(receive)
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
         try:
@@ -174,6 +184,20 @@ class _LimitedBody:
             self._share.take(size)
             self.ended = not message.get("more_body", False)
         return message
+
+
+async def _discard(receive: Receive) -> None:
+    """Read what is left of a refused body, for a while."""
+    read = 0
+    until = time.monotonic() + _DISCARD_SECONDS
+    while read < _DISCARD_BYTES:
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            return
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+        read += len(message.get("body", b""))
 
 
 def _too_large(most: int) -> TooLargeError:
