@@ -12,94 +12,25 @@ from __future__ import annotations
 import argparse
 import pickle
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))
-from table import ground_truth
+from guard_cases import SAY, SETS, Case, cases, instances, iou
 
 from maskmend.models import load_refiner, resolve_weights
-from maskmend.models.training.coarse import KINDS, degrade
-from maskmend.models.training.composer import compose
-from maskmend.models.training.sources import Sources
+from maskmend.models.training.coarse import KINDS
 from maskmend.models.zoo import GuardTables, Weights
-from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.defaults import HOLD
-from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Evidence, chances
-from maskmend.patcher.guard import GuardOptions, examine
+from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, chances
 from maskmend.patcher.metrics import boundary_f
 from maskmend.service import Engine
 
-SAY = {"composed": 1.0, "nuclei": 1.0, "coco-cc": 0.25}
-"""Weight of each set. COCO's polygons are off by 2 to 4 px: a right change often counts as wrong there."""
-SETS = (*SAY, "davis")
 CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
-SEED = 90_210
 HARM = 0.005
-
-
-@dataclass
-class Case:
-    """One refined instance with its truth, all in the guard's region."""
-
-    set: str
-    kind: str
-    evidence: Evidence
-    truth: NDArray[np.uint8]
-    beyond: int
-    """Foreground pixels of the truth outside the region."""
-
-
-def instances(
-    name: str, data: Path, work: Path, every: int, scenes: int
-) -> Iterator[tuple[NDArray[np.uint8], list[Rle]]]:
-    """Images with their true masks."""
-    if name == "composed":
-        sources = Sources(data, "val")
-        for number in range(scenes):
-            rng = np.random.default_rng((SEED, number))
-            side = int(np.exp(rng.uniform(*np.log([320, 900]))))
-            scene = compose(sources, rng, size=(side * 3 // 4, side))
-            yield scene.image, [Rle.from_dense(mask) for mask in scene.masks]
-        return
-    import json
-
-    truth, images = ground_truth(name, data, work, every)
-    coco = json.loads(truth.read_text())
-    for record in coco["images"]:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        bgr = cv2.imread(str(images / record["file_name"]), flags)
-        size = {"height": record["height"], "width": record["width"]}
-        masks = [as_rle(a["segmentation"], **size) for a in coco["annotations"] if a["image_id"] == record["id"]]
-        yield np.ascontiguousarray(bgr[:, :, ::-1]), masks
-
-
-def cases(engine: Engine, name: str, found: Iterator[tuple[NDArray[np.uint8], list[Rle]]], most: int) -> Iterator[Case]:
-    """Refine every instance once for each kind, without the guard."""
-    options = GuardOptions()
-    for number, (image, truths) in enumerate(found):
-        rng = np.random.default_rng((SEED, number, 1))
-        for kind in (*KINDS, "exact"):
-            chosen = rng.permutation(len(truths))[:most]
-            coarse = {int(n): Rle.from_dense(degrade(truths[n].to_dense(), kind, rng)) for n in chosen}
-            coarse = {n: m for n, m in coarse.items() if 0 < m.area < m.height * m.width}
-            for proposal in engine.propose(image, coarse):
-                truth = truths[proposal.index]
-                seen = examine(image, proposal.coarse, proposal.refined, proposal.votes, options)
-                crop = truth.crop(*seen.region)
-                case = Case(name, kind, seen.evidence, crop, truth.area - int(crop.sum()))
-                if _iou(seen.evidence.before, case) > 0.5:
-                    yield case
-
-
-def _iou(mask: NDArray[np.uint8], case: Case) -> float:
-    union = int(np.count_nonzero(mask | case.truth)) + case.beyond
-    return np.count_nonzero(mask & case.truth) / union if union else 1.0
 
 
 def fit(features: NDArray[np.float64], right: NDArray[np.bool_], weight: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -163,7 +94,7 @@ def fit_instances(found: list[Case], changes: dict[str, float], caution: float, 
         kept = kept_changes(case, changes, caution)
         if kept.any():
             rows.append(case.evidence.instance_features(kept))
-            gains.append(_iou(mask_of(case, kept), case) - _iou(case.evidence.before, case))
+            gains.append(iou(mask_of(case, kept), case) - iou(case.evidence.before, case))
             names.append(case.set)
     gain = np.array(gains)
     weight = balanced(names) * np.minimum(np.abs(gain), 0.05) * np.where(gain < 0, harm, 1.0)
@@ -182,7 +113,7 @@ def measure(
         after = before
         if kept.any() and chances(case.evidence.instance_features(kept)[None], whole)[0] >= caution:
             after = mask_of(case, kept)
-        gain = _iou(after, case) - _iou(before, case)
+        gain = iou(after, case) - iou(before, case)
         first = boundary_f(before, case.truth, 1)
         then = boundary_f(after, case.truth, 1) if after is not before else first
         sums.setdefault((case.set, case.kind), []).append((gain, float(gain < -HARM), then - first, first))

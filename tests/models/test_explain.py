@@ -18,7 +18,7 @@ from maskmend.models.export import MarginNetwork  # noqa: E402
 from maskmend.models.quadtree_ops import top_nodes  # noqa: E402
 from maskmend.models.refiner import InstanceRefiner, sigmoid  # noqa: E402
 from maskmend.models.runtimes import create_runtime  # noqa: E402
-from maskmend.models.transfiner import Layer  # noqa: E402
+from maskmend.models.transfiner_tokens import Layer  # noqa: E402
 from maskmend.models.zoo import Weights, resolve_weights  # noqa: E402
 from maskmend.patcher.errors import OptionError, WeightsError  # noqa: E402
 

@@ -13,10 +13,11 @@ onnx = pytest.importorskip("onnx", reason="exporting needs the export extra")
 pytest.importorskip("onnxruntime", reason="exporting needs the export extra")
 
 from maskmend.models import load_refiner  # noqa: E402
-from maskmend.models.exporters import PRECISIONS, cast_file, export_weights  # noqa: E402
-from maskmend.models.exporters.casts import cast_graph  # noqa: E402
+from maskmend.models.casts import cast_graph  # noqa: E402
+from maskmend.models.exporters import PRECISIONS, export_weights  # noqa: E402
 from maskmend.models.exporters.int8 import quantize_graph  # noqa: E402
 from maskmend.models.exporters.parity import compare, sample  # noqa: E402
+from maskmend.models.half_precision import cast_file  # noqa: E402
 from maskmend.models.runtimes import create_runtime  # noqa: E402
 from maskmend.models.zoo import Weights, resolve_weights  # noqa: E402
 from maskmend.patcher.errors import OptionError, RuntimeUnavailableError, WeightsError  # noqa: E402

@@ -17,10 +17,10 @@ pytest.importorskip("onnxruntime", reason="the stand-in computes with ONNX Runti
 import fake_tensorrt
 
 from maskmend.models.exporters.parity import sample
-from maskmend.models.exporters.tensorrt_engine import build_engine
 from maskmend.models.runtimes import create_runtime
 from maskmend.models.runtimes.tensorrt import BATCH, CACHE_VARIABLE, TensorRtRuntime
 from maskmend.models.tensorrt_api import Gpu, load_api, read_record, record_path
+from maskmend.models.tensorrt_engine import build_engine
 from maskmend.models.zoo import Weights, resolve_weights, sha256
 from maskmend.patcher.errors import OptionError, RuntimeUnavailableError, WeightsError
 

@@ -17,8 +17,9 @@ from maskmend.models.architectures import build_network, load_network  # noqa: E
 from maskmend.models.export import MarginNetwork, count_macs, sample_patches  # noqa: E402
 from maskmend.models.quadtree_ops import propagate, write_cells  # noqa: E402
 from maskmend.models.training.grow import take_trunk  # noqa: E402
-from maskmend.models.transfiner import CUES, Layer, Transfiner  # noqa: E402
+from maskmend.models.transfiner import Transfiner  # noqa: E402
 from maskmend.models.transfiner_losses import losses  # noqa: E402
+from maskmend.models.transfiner_tokens import CUES, Layer  # noqa: E402
 from maskmend.models.zoo import resolve_weights  # noqa: E402
 from maskmend.patcher.errors import OptionError  # noqa: E402
 

@@ -22,8 +22,9 @@ from maskmend.models.export import margin
 from maskmend.models.quadtree_ops import propagate
 from maskmend.models.refiner import sigmoid
 from maskmend.models.runtimes.pool import MICRO_BATCH, micro_batches
-from maskmend.models.transfiner import COARSEST, FINEST, REFERENCE, Layer, Transfiner
+from maskmend.models.transfiner import COARSEST, FINEST, REFERENCE, Transfiner
 from maskmend.models.transfiner_losses import Refined
+from maskmend.models.transfiner_tokens import Layer
 from maskmend.models.zoo import Weights
 from maskmend.patcher.errors import OptionError, WeightsError
 

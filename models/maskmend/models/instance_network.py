@@ -76,14 +76,15 @@ def at_full_size(mask: Tensor, changes: Tensor) -> Tensor:
     Returns:
         Logits [B, 1, S, S]; those of the mask where nothing changes.
     """
-    coarse = _enlarged(TRUST * functional.avg_pool2d(mask, 2))
-    wide = changes if changes.shape[-1] == mask.shape[-1] else _enlarged(changes)
+    coarse = enlarged(TRUST * functional.avg_pool2d(mask, 2))
+    wide = changes if changes.shape[-1] == mask.shape[-1] else enlarged(changes)
     # A ramp and not a step: runtimes that differ by rounding differ by no more than that here.
     own = (1.5 - wide.abs()).clamp(0.0, 1.0)
     return wide + coarse + own * (TRUST * mask - coarse)
 
 
-def _enlarged(cells: Tensor) -> Tensor:
+def enlarged(cells: Tensor) -> Tensor:
+    """Maps of twice the size, bilinear and without aligned corners: float [B, C, 2s, 2s] of [B, C, s, s]."""
     return functional.interpolate(cells, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 

@@ -24,6 +24,7 @@ from maskmend.models.instance_network import (
     InstanceNetwork,
     at_full_size,
     cross_entropy,
+    enlarged,
     off,
     shares,
     weighted_mean,
@@ -127,9 +128,7 @@ class Fusion(nn.Module):
         seen = functional.relu(sum(functional.relu(conv(joined)) for conv in self.wide))
         narrow = functional.relu(self.narrow(functional.relu(self.mix(seen))))
         # Narrowed before it is enlarged: the same values at a quarter of the cost.
-        return functional.interpolate(
-            torch.cat([narrow, masks], 1), scale_factor=2.0, mode="bilinear", align_corners=False
-        )
+        return enlarged(torch.cat([narrow, masks], 1))
 
 
 class RefineMask(InstanceNetwork):
@@ -199,10 +198,10 @@ class RefineMask(InstanceNetwork):
         for before, stage in pairwise(stages):
             region = boundary_region(before.coarse + change > 0, INFERENCE_WIDTH).float()
             if self.blend == "soft":
-                region = functional.interpolate(region, scale_factor=2.0, mode="bilinear", align_corners=False)
+                region = enlarged(region)
             else:
                 region = functional.interpolate(region, scale_factor=2.0, mode="nearest")
-            wide = functional.interpolate(change, scale_factor=2.0, mode="bilinear", align_corners=False)
+            wide = enlarged(change)
             change = region * stage.change + (1 - region) * wide
         return change
 
@@ -211,7 +210,7 @@ class RefineMask(InstanceNetwork):
         stages, _ = self.predict(inputs)
         change = self.compose(stages)
         for _ in range(STAGES - self.stages):
-            change = functional.interpolate(change, scale_factor=2.0, mode="bilinear", align_corners=False)
+            change = enlarged(change)
         return at_full_size(inputs[:, 3:4], change)
 
     def training_loss(self, inputs: Tensor, target: Tensor, wrong: float = 0.0) -> Tensor:

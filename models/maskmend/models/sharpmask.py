@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maskmend.models.instance_network import InstanceNetwork, at_full_size, cross_entropy
+from maskmend.models.instance_network import InstanceNetwork, at_full_size, cross_entropy, enlarged
 from maskmend.patcher.errors import OptionError
 
 MODULES = 4
@@ -51,7 +51,7 @@ class Refinement(nn.Module):
             weight = self.merge.weight
             of_mask = functional.conv2d(mask, weight[:, : self.k_mask], padding=1)
             merged = functional.conv2d(seen, weight[:, self.k_mask :], self.merge.bias, padding=1) + of_mask
-        return functional.interpolate(functional.relu(merged), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return enlarged(functional.relu(merged))
 
 
 class SharpMask(InstanceNetwork):

@@ -8,11 +8,9 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import TypeVar, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import MaskmendError
@@ -20,7 +18,8 @@ from maskmend.service.admission import Admission
 from maskmend.service.batcher import Ticket
 from maskmend.service.engine import GROUP, Engine, PatchRefiner
 from maskmend.service.errors import CancelledError, ServiceError, UnavailableError
-from maskmend.service.inputs import IndexMask, InputLimits, MaskFile, Masks, check_count, read_image, read_masks
+from maskmend.service.inputs import IndexMask, InputLimits, check_count, read_image, read_masks
+from maskmend.service.job import Job
 from maskmend.service.metrics import Metrics
 from maskmend.service.outputs import describe, index_picture
 from maskmend.service.schema import Encoding, RefineAnswer, RefinedMask, RefineOptions
@@ -31,42 +30,8 @@ from maskmend.service.tracing import Tracer
 _LOG = logging.getLogger("maskmend")
 
 Read = TypeVar("Read")
-LARGE_BYTES = 4_000_000
-LARGE_MASKS = 64
 WARM_UP_SECONDS = 600.0
 """Compiling every kernel on a busy machine without a cache takes longer than any request may."""
-
-
-@dataclass(slots=True)
-class Job:
-    """A request: encoded image (or array, or where it is still to be fetched), masks, options, and its name in logs.
-
-    `ended` is called in the event loop when the work on it has ended, whoever still reads the answer.
-    """
-
-    image: bytes | NDArray[np.uint8]
-    masks: Masks
-    options: RefineOptions
-    request_id: str
-    protocol: str = "http"
-    image_url: str | None = None
-    traceparent: str | None = None
-    ended: Callable[[], None] = field(default=lambda: None)
-
-    def take(self) -> tuple[bytes | NDArray[np.uint8], Masks]:
-        """Image and masks, which are forgotten here: answers may be read for long after."""
-        taken = self.image, self.masks
-        self.image, self.masks = b"", ()
-        return taken
-
-    @property
-    def large(self) -> bool:
-        """Whether it is one of those that must not take all places."""
-        size = self.image.nbytes if isinstance(self.image, np.ndarray) else len(self.image)
-        if isinstance(self.masks, IndexMask):
-            return size + len(self.masks.data) > LARGE_BYTES
-        size += sum(len(mask.data) for mask in self.masks if isinstance(mask, MaskFile))
-        return size > LARGE_BYTES or len(self.masks) > LARGE_MASKS
 
 
 class Core:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from maskmend.patcher.errors import MaskmendError
 from maskmend.service.auth import Keys, RateLimit
-from maskmend.service.core import Core, Job
+from maskmend.service.core import Core
 from maskmend.service.errors import (
     BadRequestError,
     DeadlineError,
@@ -25,6 +25,7 @@ from maskmend.service.errors import (
     grpc_status,
 )
 from maskmend.service.held import SLOWEST, Budget, Share
+from maskmend.service.job import Job
 from maskmend.service.logs import request_id, request_name
 from maskmend.service.messages import read_job, write_answer, write_error, write_mask
 from maskmend.service.proto import maskmend_pb2 as pb

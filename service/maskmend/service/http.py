@@ -21,7 +21,7 @@ from maskmend.patcher.errors import MaskmendError
 from maskmend.service.auth import Keys, RateLimit
 from maskmend.service.batcher import Ticket
 from maskmend.service.compressed import unpacked
-from maskmend.service.core import Core, Job
+from maskmend.service.core import Core
 from maskmend.service.errors import (
     CancelledError,
     NotFoundError,
@@ -31,6 +31,7 @@ from maskmend.service.errors import (
 from maskmend.service.examples import DESCRIPTION, ERRORS, REFINE_BODY, STREAM_ANSWER
 from maskmend.service.fetch import Fetcher
 from maskmend.service.held import Budget, Share
+from maskmend.service.job import Job
 from maskmend.service.metrics import Metrics
 from maskmend.service.middleware import Gate, as_json, as_ours
 from maskmend.service.requests import read_job

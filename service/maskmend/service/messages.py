@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.service.core import Job
 from maskmend.service.errors import InvalidRequestError, error_body
 from maskmend.service.inputs import IndexMask, InputLimits, MaskFile, Masks, check_count
+from maskmend.service.job import Job
 from maskmend.service.proto import maskmend_pb2 as pb
 from maskmend.service.requests import validated
 from maskmend.service.schema import RefineAnswer, RefinedMask, RefineOptions

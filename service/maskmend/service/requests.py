@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from maskmend.service.core import Job
 from maskmend.service.errors import BadRequestError, InvalidRequestError, MediaTypeError
 from maskmend.service.inputs import IndexMask, MaskFile, Masks
+from maskmend.service.job import Job
 from maskmend.service.multipart import Part, read_multipart
 from maskmend.service.schema import RefineBody, RefineOptions
 from maskmend.service.strict_json import read_json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
-from maskmend.clients.cli import KEPT, one_of
+from maskmend.clients.cli.conventions import KEPT, one_of
 from maskmend.clients.cli.progress import JobProgress, console, say_errors
 from maskmend.clients.format_names import FORMATS
 

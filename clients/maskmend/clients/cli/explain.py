@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from maskmend.clients.cli import REFINER_HELP, one_of
+from maskmend.clients.cli.conventions import REFINER_HELP, one_of
 from maskmend.patcher.errors import JobError, MaskError, OptionError, RuntimeUnavailableError
 
 if TYPE_CHECKING:

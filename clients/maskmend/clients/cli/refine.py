@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from maskmend.clients.cli import KEPT, REFINER_HELP, one_of
+from maskmend.clients.cli.conventions import KEPT, REFINER_HELP, one_of
 from maskmend.clients.cli.given import from_file, is_given, refuse
 from maskmend.clients.cli.progress import JobProgress, console, say, say_lost, say_profile
 from maskmend.clients.format_names import FORMATS

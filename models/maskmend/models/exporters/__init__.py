@@ -10,16 +10,17 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.models.exporters.parity import Parity, compare, sample
 from maskmend.models.gate import Gate, gate_table
+from maskmend.models.half_precision import cast_file
 from maskmend.models.tensorrt_api import load_api
 from maskmend.models.zoo import Manifest, Weights, check_name, resolve_weights, sha256
-from maskmend.patcher.errors import OptionError, RuntimeUnavailableError, WeightsError
+from maskmend.patcher.errors import OptionError, WeightsError
 
 FORMATS = ("onnx", "openvino", "tensorrt", "aoti")
 PRECISIONS = {
@@ -141,25 +142,6 @@ def export_weights(
     return Exported(fresh.model_copy(update={"folder": folder}), parity, runtime)
 
 
-def cast_file(source: Path, target: Path, precision: str) -> None:
-    """Write the form of an ONNX file that computes in fp16 or bf16; see `casts.cast_graph`.
-
-    Raises:
-        RuntimeUnavailableError: onnx is missing.
-        WeightsError: as `cast_graph`.
-    """
-    try:
-        import onnx
-
-        from maskmend.models.exporters.casts import cast_graph
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"precision {precision} needs {error.name}; pip install 'maskmend[export]'", field="precision"
-        ) from error
-    half: Literal["fp16", "bf16"] = "fp16" if precision == "fp16" else "bf16"
-    onnx.save(cast_graph(onnx.load(str(source)), half), str(target))
-
-
 def _write(
     weights: Weights,
     stem: Path,
@@ -200,7 +182,7 @@ def _graph(weights: Weights, target: Path, precision: str, patches: NDArray[np.f
 
 
 def _engine(graph: Path, target: Path, size: int, precision: Any, device: str, folder: Path) -> None:
-    from maskmend.models.exporters.tensorrt_engine import build_engine
+    from maskmend.models.tensorrt_engine import build_engine
 
     api = load_api()
     from maskmend.models.runtimes.cuda_memory import CudaMemory

@@ -12,9 +12,10 @@ from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
-from maskmend.models.exporters.tensorrt_engine import PROFILE, build_engine, load_engine
+from maskmend.models.half_precision import cast_file
 from maskmend.models.runtimes.pool import Batch, micro_batches
 from maskmend.models.tensorrt_api import INPUT, OUTPUT, EngineRecord, Gpu, load_api, read_record
+from maskmend.models.tensorrt_engine import PROFILE, build_engine, load_engine
 from maskmend.models.zoo import Weights
 from maskmend.patcher.errors import MaskmendError, OptionError, RuntimeUnavailableError, WeightsError
 
@@ -196,8 +197,6 @@ def _build(api: Any, weights: Weights, precision: str, gpu: Gpu, file: Path, cac
         with tempfile.TemporaryDirectory() as temporary:
             source = weights.onnx_path
             if precision in ("fp16", "bf16") and weights.manifest.precision is None:
-                from maskmend.models.exporters import cast_file
-
                 source = Path(temporary) / f"{weights.manifest.name}-{precision}.onnx"
                 cast_file(weights.onnx_path, source, precision)
             return build_engine(
