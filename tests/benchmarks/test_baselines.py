@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
+from benchmark_scripts import loader
 
 from maskmend.patcher import Rle
 from maskmend.patcher.metrics import iou
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "quality"
-
 
 @pytest.fixture(scope="module")
 def baselines() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("quality_baselines", FOLDER / "baselines.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return loader("quality")("baselines")
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from benchmark_scripts import loader
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paper_scripts import load
 
 from maskmend.patcher import Rle
 from maskmend.patcher.boundary import boundary_pixels
@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 SAMPLE = ["--gt", str(REPOSITORY / "samples" / "instances.json"), "--images", str(REPOSITORY / "samples" / "images")]
 
 
+load = loader("papers")
 regions, oracles = load("boundary_regions"), load("oracles")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmark_scripts import loader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,20 +18,10 @@ from maskmend.patcher import Rle, boundary_boxes
 from maskmend.patcher.metrics import iou
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "benchmarks" / "performance"
 SAMPLE = ROOT / "samples" / "coarse.json"
 IMAGES = ROOT / "samples" / "images"
 
-
-def load(name: str) -> ModuleType:
-    """A script by its name, which the others use for it too."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return __import__(name)
-    finally:
-        sys.path.remove(str(FOLDER))
-
-
+load = loader("performance")
 measuring, scenes, published, cascadepsp = map(load, ("measuring", "scenes", "published_shape", "cascadepsp"))
 peers, growth, first_result = map(load, ("peers", "growth", "first_result"))
 

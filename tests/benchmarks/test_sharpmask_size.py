@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from paper_scripts import load
+from benchmark_scripts import loader
 
 torch = pytest.importorskip("torch", reason="networks need the train extra")
 
-size = load("sharpmask_size")
+size = loader("papers")("sharpmask_size")
 
 
 def test_every_row_is_below_the_paper_s_limit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from paper_scripts import load
+from benchmark_scripts import loader
 from test_papers import SAMPLE, tables
 
 from maskmend.patcher import boundary_boxes, extract_patches
 
 torch = pytest.importorskip("torch", reason="networks need the train extra")
 
-rows: ModuleType = load("trained_patches")
+rows: ModuleType = loader("papers")("trained_patches")
 BY_NAME: dict[str, Any] = {row.name: row for row in rows.ROWS}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paper_scripts import FOLDER, load
+from benchmark_scripts import BENCHMARKS, loader
 
 torch = pytest.importorskip("torch", reason="networks need the train extra")
 
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 SAMPLES = REPOSITORY / "samples"
 
 
-ablations = load("transfiner_ablations")
+ablations = loader("papers")("transfiner_ablations")
 
 
 class Idle(torch.nn.Module):
@@ -77,7 +77,12 @@ def test_the_table_has_every_row_that_is_there() -> None:
 
 
 def test_nodes_and_cost_are_counted_on_the_sample() -> None:
-    command = [sys.executable, str(FOLDER / "transfiner_cost.py"), "--gt", str(SAMPLES / "instances.json")]
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "papers" / "transfiner_cost.py"),
+        "--gt",
+        str(SAMPLES / "instances.json"),
+    ]
     command += ["--images", str(SAMPLES / "images"), "--coarse", str(SAMPLES / "coarse.json"), "--limit", "4"]
     done = subprocess.run([*command, "--plain"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

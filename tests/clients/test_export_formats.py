@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sample_truth import SAMPLES, write_largest
 from small_job import SmallJob
 from typer.testing import CliRunner
 
@@ -25,20 +26,10 @@ from maskmend.clients.export_gate import AccuracyError, Judgement, check, judge,
 from maskmend.models import load_refiner, resolve_weights
 from maskmend.patcher.errors import JobError, MaskmendError, OptionError, RuntimeUnavailableError
 
-SAMPLES = Path(__file__).parents[2] / "samples"
-
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The largest four instances of each photograph of the sample."""
-    document = json.loads((SAMPLES / "instances.json").read_text())
-    kept = []
-    for image in document["images"]:
-        own = [a for a in document["annotations"] if a["image_id"] == image["id"] and not a.get("iscrowd")]
-        kept += sorted(own, key=lambda a: -a["area"])[:2]
-    path = tmp_path_factory.mktemp("truth") / "instances.json"
-    path.write_text(json.dumps({**document, "annotations": kept}))
-    return path
+    return write_largest(2, tmp_path_factory.mktemp("truth") / "instances.json")
 
 
 def test_scenes_are_split_by_image_and_made_the_same_again(truth: Path) -> None:

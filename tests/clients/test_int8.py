@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sample_truth import SAMPLES, write_largest
 from small_job import Run, SmallJob
 
 pytest.importorskip("openvino", reason="the openvino runtime is not installed")
@@ -16,22 +17,13 @@ from maskmend.clients.export_gate import all_scenes, judge
 from maskmend.models import load_refiner, resolve_weights
 from maskmend.models.precision import has_int8
 
-SAMPLES = Path(__file__).parents[2] / "samples"
 APART = 0.005
 """Of a dozen or two instances; the gate's 0.002 are of hundreds."""
 
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The largest three instances of each photograph of the sample."""
-    document = json.loads((SAMPLES / "instances.json").read_text())
-    kept = []
-    for image in document["images"]:
-        own = [a for a in document["annotations"] if a["image_id"] == image["id"] and not a.get("iscrowd")]
-        kept += sorted(own, key=lambda a: -a["area"])[:3]
-    path = tmp_path_factory.mktemp("truth") / "instances.json"
-    path.write_text(json.dumps({**document, "annotations": kept}))
-    return path
+    return write_largest(3, tmp_path_factory.mktemp("truth") / "instances.json")
 
 
 @pytest.mark.skipif(not has_int8(), reason="without VNNI sums of int8 may saturate; int8 was not judged there")

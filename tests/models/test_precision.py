@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from company import COUNT, check_any_company
 
 from maskmend.models import load_refiner, precision
 from maskmend.models.exporters.parity import sample
@@ -94,7 +95,7 @@ def test_int8_names_itself_and_the_file_it_was_read_from(weights: Weights) -> No
 
 @needs_vnni
 def test_int8_says_about_the_same_and_is_not_fp32() -> None:
-    # Made-up patches, far from what it was fitted to; tests/clients/test_precision.py has real ones.
+    # Made-up patches, far from what it was fitted to; tests/clients/test_int8.py has real ones.
     patches = sample(16, 128)
     exact, form = (load_refiner(runtime="openvino", precision=p, threads=1).forward(patches) for p in ("fp32", "int8"))
     assert 0 < ((exact > 0.5) != (form > 0.5)).mean() < 0.05
@@ -103,17 +104,9 @@ def test_int8_says_about_the_same_and_is_not_fp32() -> None:
 
 def test_a_patch_in_int8_is_the_same_in_any_company_on_any_number_of_threads() -> None:
     weights = int8_of(resolve_weights(BPR))
-    patches = sample(2 * MICRO_BATCH + 3, 128)
+    patches = sample(COUNT, 128)
     network = create_runtime("openvino", weights, threads=1)
-    together = network.run(patches)
-    pieces = np.concatenate([network.run(patches[i : i + 3]) for i in range(0, len(patches), 3)])
-    assert together.tobytes() == pieces.tobytes()
-    order = np.random.default_rng(2).permutation(len(patches))
-    assert network.run(patches[order]).tobytes() == together[order].tobytes()
-    for place in range(MICRO_BATCH):
-        company = sample(MICRO_BATCH, 128) * 10
-        company[place] = patches[0]
-        assert network.run(company)[place].tobytes() == together[0].tobytes()
+    together = check_any_company(network.run, patches, lambda _: sample(MICRO_BATCH, 128) * 10)
     for threads in (2, 3, 8):
         other = create_runtime("openvino", weights, threads=threads)
         assert other.run(patches).tobytes() == together.tobytes()
