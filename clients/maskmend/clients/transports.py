@@ -170,7 +170,14 @@ def http_timeout(left: float) -> httpx.Timeout:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Errors of httpx as ours."""
+    """Errors of httpx as ours.
+
+    Raises:
+        ConnectionFailedError: the server cannot be reached, or the connection broke.
+        UnexpectedAnswerError: the request cannot be sent, or the answer is damaged.
+        OptionError: the URL is none.
+        MaskmendError: time is up, see `late`.
+    """
     try:
         yield
     except MaskmendError:

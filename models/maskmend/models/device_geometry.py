@@ -100,7 +100,7 @@ def _read(mask: Tensor, region: Region, columns: Tensor, rows: Tensor) -> Tensor
 
 
 def to_side(probabilities: Tensor, side: int) -> Tensor:
-    """Probabilities [N, P, P] at the size of their boxes, resized bilinearly where it differs."""
+    """Probabilities, float32 [N, P, P], at the size of their boxes, resized bilinearly where it differs."""
     if probabilities.shape[-1] == side:
         return probabilities
     return functional.interpolate(

@@ -175,7 +175,7 @@ def _room_needed(height: int, width: int) -> Iterator[None]:
 
 
 def sigmoid(logits: Tensor) -> Tensor:
-    """As `maskmend.models.refiner.sigmoid`; the two may differ in the last bit, as exponentials of libraries do."""
+    """As `maskmend.models.refiner.sigmoid`, of float32 [...]; exponentials of two libraries may differ in the last bit."""
     small = torch.exp(-logits.abs())
     return torch.where(logits >= 0, torch.ones_like(small), small) / (1 + small)
 

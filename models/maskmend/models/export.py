@@ -98,7 +98,7 @@ def sample_patches(count: int, size: int) -> Tensor:
 
 
 def check_parity(module: nn.Module, path: Path, sample: Tensor) -> float:
-    """Largest |logit difference| between PyTorch and ONNX Runtime on a sample.
+    """Largest |logit difference| between PyTorch and ONNX Runtime on a sample, float32 [N, 4, S, S].
 
     Raises:
         WeightsError: it is above 1e-4, or a value is not finite. A logit within 1e-4 of zero may change its sign.

@@ -50,7 +50,7 @@ def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bo
 
 
 def resize(feature: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear resize (align_corners False) of [N, C, h, w] to [N, C, height, width]."""
+    """Bilinear resize (align_corners False) of float32 [N, C, h, w] to [N, C, height, width]."""
     h, w = int(feature.shape[-2]), int(feature.shape[-1])
     if height % h == 0 and height // h == width / w:
         # The same values; and a graph exported from it computes no shapes, as it does when given sizes.
@@ -69,7 +69,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, H, W] to the same shape."""
+        """Map float32 [N, C, H, W] to the same shape."""
         out = functional.relu(self.bn1(self.conv1(x)))
         return functional.relu(self.bn2(self.conv2(out)) + x)
 
@@ -89,7 +89,7 @@ class Bottleneck(nn.Module):
         self.downsample = conv_bn(inputs, outputs, 1, relu=False) if inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, H, W] to [N, 4 * planes, H, W]."""
+        """Map float32 [N, C, H, W] to [N, 4 * planes, H, W]."""
         out = functional.relu(self.bn1(self.conv1(x)))
         out = functional.relu(self.bn2(self.conv2(out)))
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -121,7 +121,7 @@ class HrModule(nn.Module):
         )
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
-        """Map one tensor per branch to the same shapes."""
+        """Map one tensor per branch, float32 [N, C, h, w], to the same shapes."""
         features = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
         fused = []
         for target, paths in enumerate(self.fuse_layers):
@@ -159,7 +159,7 @@ class Backbone(nn.Module):
         self.stage4 = nn.Sequential(*(HrModule(c, config.blocks) for _ in range(config.modules[2])))
 
     def forward(self, patches: Tensor) -> list[Tensor]:
-        """Features at 1/4, 1/8, 1/16 and 1/32 of [N, 4, S, S]."""
+        """Features at 1/4, 1/8, 1/16 and 1/32 of float32 [N, 4, S, S]."""
         x = functional.relu(self.bn1(self.conv1(patches[:, :3]) + self.conv_mask(patches[:, 3:])))
         x = functional.relu(self.bn2(self.conv2(x)))
         x = self.layer1(x)
@@ -181,7 +181,7 @@ class FcnHead(nn.Module):
         self.conv_seg = nn.Conv2d(channels, 2, 1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Logits (background, foreground) [N, 2, h, w] at the highest resolution."""
+        """Logits (background, foreground), float32 [N, 2, h, w], at the highest resolution."""
         height, width = map(int, features[0].shape[-2:])
         resized = [features[0], *(resize(feature, height, width) for feature in features[1:])]
         block = self.convs[0]

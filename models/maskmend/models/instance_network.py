@@ -135,5 +135,5 @@ def cross_entropy(
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean of values with weights of the same shape; 0 where nothing has weight."""
+    """Mean of values, float [...], with weights of the same shape; 0 where nothing has weight."""
     return torch.sum(values * weight) / weight.sum().clamp_min(1.0)

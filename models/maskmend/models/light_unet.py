@@ -32,7 +32,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
+        """Map float32 [N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
         out: Tensor = self.body(x)
         return x + out if self.identity else out
 

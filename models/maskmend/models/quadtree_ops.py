@@ -111,7 +111,7 @@ def neighbourhoods(features: Tensor, nodes: Nodes) -> Tensor:
 
 
 def read_cells(values: Tensor, nodes: Nodes) -> Tensor:
-    """Read one value per node: [B, k] of [B, 1, s, s]."""
+    """Read one value per node: float [B, k] of [B, 1, s, s]."""
     return values.flatten(1).gather(1, nodes.index)
 
 

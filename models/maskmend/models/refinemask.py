@@ -67,7 +67,7 @@ class Stage(NamedTuple):
     """One stage's word.
 
     Attributes:
-        coarse: the coarse mask as logits [B, 1, s, s].
+        coarse: the coarse mask as logits, float32 [B, 1, s, s].
         change: what to change about it, likewise.
     """
 
@@ -93,7 +93,7 @@ class SemanticHead(nn.Module):
         self.classify = nn.Conv2d(channels, 1, 1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Semantic features [B, C, s, s], and logits [B, 1, s, s]."""
+        """Semantic features, float32 [B, C, s, s], and logits [B, 1, s, s]."""
         seen = self.body(features)
         return seen, self.classify(seen)
 

@@ -142,7 +142,7 @@ def _calibration(manifest: Manifest) -> Calibration:
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 / (1 + exp(-x)) in float32 without overflow; NaN stays NaN."""
+    """1 / (1 + exp(-x)) of each value, float32 [...], without overflow; NaN stays NaN."""
     small = np.exp(-np.abs(logits))
     return np.asarray(np.where(logits >= 0, 1, small) / (1 + small), np.float32)
 

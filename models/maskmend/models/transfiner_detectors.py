@@ -38,7 +38,7 @@ class Detectors(nn.Module):
             nn.init.zeros_(finer.bias)
 
     def forward(self, features: Sequence[Tensor], coarse: Tensor) -> list[Tensor]:
-        """Logits [B, 1, s, s] per level of features [B, C, s, s] and the coarse mask [B, 1, 28, 28]."""
+        """Logits, float32 [B, 1, s, s], per level of features [B, C, s, s] and the coarse mask [B, 1, 28, 28]."""
         maps = [self.coarsest(torch.cat([features[0], coarse], 1))]
         for level, feature in enumerate(features[1:]):
             parent = functional.interpolate(maps[-1], scale_factor=2.0, mode="nearest")

@@ -60,7 +60,7 @@ class Losses(NamedTuple):
     dense: Tensor
 
     def total(self, refine: float = 1.0, incoherence: float = 0.5, dense: float = 0.5, entropy: float = 0.0) -> Tensor:
-        """Weighted sum; by default with the paper's weights, and that of its mask head halved."""
+        """Weighted sum, a float32 scalar; by default with the paper's weights, and that of its mask head halved."""
         return refine * self.refine + incoherence * self.incoherence + dense * self.dense + entropy * self.entropy
 
 

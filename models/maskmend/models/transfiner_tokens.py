@@ -35,7 +35,7 @@ class NodeEncoder(nn.Module):
         self.register_buffer("places", sine_table(side, dim // 2), persistent=False)
 
     def forward(self, features: Tensor, coarse: Tensor, nodes: Nodes) -> Tensor:
-        """Tokens [B, k, dim] of features [B, C, s, s] and the coarse mask [B, 1, s, s] as -1..1."""
+        """Tokens, float32 [B, k, dim], of features [B, C, s, s] and the coarse mask [B, 1, s, s] as -1..1."""
         around = neighbourhoods(torch.cat([features, coarse], 1), nodes)
         centre, known = around[:, :, 4], []
         if self.lateral is not None:
@@ -81,7 +81,7 @@ class Layer(nn.Module):
         return out
 
     def project(self, tokens: Tensor, skip: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Of tokens [B, T, dim], split into heads: queries [B, heads, T - skip, d], keys and values [B, heads, T, d]."""
+        """Of tokens, float32 [B, T, dim], by heads: queries [B, heads, T - skip, d], keys and values [B, heads, T, d]."""
         count, depth = int(tokens.shape[1]), self.dim // self.heads
         normal = self.before(tokens)
         query = self.query(normal[:, skip:]).reshape(-1, count - skip, self.heads, depth).transpose(1, 2)

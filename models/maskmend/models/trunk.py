@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, H, W] to the same shape."""
+        """Map float32 [N, C, H, W] to the same shape."""
         return functional.relu(x + self.second(self.first(x)))
 
 
@@ -54,7 +54,7 @@ class Context(nn.Module):
         self.project = nn.Conv2d(channels, outputs, 1)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Map [N, 4, S + 2p, S + 2p] to [N, outputs, S / 8, S / 8], and [N, channels, (S + 2p) / 16, (S + 2p) / 16]."""
+        """Map float32 [N, 4, T, T], T = S + 2p, to [N, outputs, S / 8, S / 8], and [N, channels, T / 16, T / 16]."""
         near = self.near(functional.avg_pool2d(patches, 4))
         far = self.far(near)
         joined = functional.relu(functional.interpolate(far, scale_factor=2.0, mode="nearest") + self.lateral(near))

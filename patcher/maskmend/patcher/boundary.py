@@ -37,7 +37,8 @@ def boundary_levels(mask: Rle) -> tuple[Levels, int, int, int]:
     """Boundary pixels by level, min(s, 9 - s), in the object's bounding box grown by 1 px within the frame.
 
     Returns:
-        The bits of the four levels; the column and the row of the frame where they begin; how many rows they have.
+        The bits of the four levels, uint64 [4, columns, words]; the column and the row of the frame where they begin; how
+        many rows they have.
     """
     bx, by, bw, bh = mask.bbox
     if bw == 0:

@@ -182,12 +182,12 @@ def edge_confidence(votes: Votes) -> float:
 
 
 def edge_length(mask: NDArray[np.uint8]) -> int:
-    """Background pixels next to the mask: the length of its edge in px."""
+    """Background pixels next to the mask, uint8 [H, W] of 0 and 1: the length of its edge in px."""
     return int(np.count_nonzero(cv2.dilate(mask, np.ones((3, 3), np.uint8)) != mask))
 
 
 def distance_to_edge(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Distance in px of each pixel to the nearest pixel of the other value."""
+    """Distance in px, [H, W], of each pixel of a mask [H, W] to the nearest pixel of the other value."""
     outside = cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     inside = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(np.maximum(outside, inside), np.float32)

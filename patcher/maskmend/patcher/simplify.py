@@ -66,6 +66,9 @@ def rings(mask: Rle, tolerance: float) -> list[list[Loop]]:
         mask: whose outline is wanted.
         tolerance: farthest, in px, that a loop may lie from the exact one; 0 for the exact ones.
 
+    Returns:
+        Of each part its loops, float64 [N, 2] (x, y) of corners in px.
+
     Raises:
         OptionError: the tolerance is no number from 0 to 100.
         MaskError: the mask has holes and corners beyond reason.
@@ -110,7 +113,7 @@ def joined(loops: list[Loop]) -> Loop:
 
 
 def flat(loop: Loop) -> list[float]:
-    """A loop as COCO writes it: x0, y0, x1, y1, ..."""
+    """A loop [N, 2] as COCO writes it: x0, y0, x1, y1, ..."""
     return [float(value) for value in loop.ravel()]
 
 

@@ -107,7 +107,12 @@ class Engine:
         return [found[n] for n in range(len(masks))]
 
     def refine_each(self, image: NDArray[np.uint8], masks: Sequence[Rle]) -> Iterator[tuple[int, InstanceResult]]:
-        """As `refine_image`, each result with its index, as soon as no other instance can change it any more."""
+        """As `refine_image`, each result with its index, as soon as no other instance can change it any more.
+
+        Raises:
+            ImageError: see `Engine.refine_image`, as for what else is raised.
+            MaskError: see there.
+        """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ImageError(f"image is {image.dtype} {image.shape}; uint8 [H, W, 3] RGB is needed", field="image")
         for number, mask in enumerate(masks):

@@ -32,7 +32,7 @@ class Job:
     ended: Callable[[], None] = field(default=lambda: None)
 
     def take(self) -> tuple[bytes | NDArray[np.uint8], Masks]:
-        """Image and masks, which are forgotten here: answers may be read for long after."""
+        """Image (bytes of a file, or uint8 [H, W, 3] RGB) and masks, forgotten here: answers may be read for long after."""
         taken = self.image, self.masks
         self.image, self.masks = b"", ()
         return taken

@@ -58,7 +58,7 @@ def to_side(probabilities: NDArray[np.float32], side: int) -> NDArray[np.float32
 
 
 def pieces_of(group: list[Proposal], most: int) -> Iterator[list[tuple[Proposal, NDArray[np.int32]]]]:
-    """The boxes of a group, some at a time: a single ragged mask may have tens of thousands."""
+    """The boxes of a group, int32 [n, 4], `most` at a time: a single ragged mask may have tens of thousands."""
     pieces: list[tuple[Proposal, NDArray[np.int32]]] = []
     room = most
     for work in group:

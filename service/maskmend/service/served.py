@@ -96,7 +96,11 @@ class TicketRefiner:
         self._most = self._left = model.max_patches
 
     def forward(self, patches: NDArray[np.float32]) -> Patches:
-        """See `NetworkRefiner.forward`."""
+        """See `NetworkRefiner.forward`.
+
+        Raises:
+            InvalidRequestError: the masks need more patches than one request may.
+        """
         if not len(patches):
             return np.zeros((0, self.patch, self.patch), np.float32)
         self._left -= len(patches)

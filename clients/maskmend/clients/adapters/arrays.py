@@ -27,7 +27,10 @@ def is_array(value: Any) -> bool:
 
 
 def array_of(value: Any) -> NDArray[Any]:
-    """A NumPy array of an array or a tensor, wherever it lies and whether or not it takes part in a gradient."""
+    """A NumPy array [...] of an array or a tensor, wherever it lies and whether or not it takes part in a gradient.
+
+    Shape and dtype stay as they are; bfloat16, which NumPy does not have, becomes float32.
+    """
     if not is_tensor(value):
         return np.asarray(value)
     tensor = value.detach().cpu()
@@ -36,12 +39,12 @@ def array_of(value: Any) -> NDArray[Any]:
 
 
 def array_like(array: NDArray[Any], original: Any) -> Any:
-    """The values of an array with the dtype of another array or tensor, and on its device."""
+    """The values of an array of any shape [...], bool or numbers, with the dtype of another one and on its device."""
     return original.new_tensor(array) if is_tensor(original) else array.astype(original.dtype)
 
 
 def binary(mask: NDArray[Any], field: str) -> NDArray[Any]:
-    """A mask as it came; one of floats cut at 0.5.
+    """A mask [H, W], or masks [N, H, W], of bool or whole numbers as they came; of floats cut at 0.5, as bool.
 
     Raises:
         MaskError: floats outside 0 to 1, or whole numbers of more than two values.

@@ -14,7 +14,11 @@ from maskmend.patcher.errors import OptionError
 
 
 def from_file(context: typer.Context, value: Path | None) -> Path | None:
-    """Take defaults from a TOML or JSON file; what is given on the command line wins."""
+    """Take defaults from a TOML or JSON file; what is given on the command line wins.
+
+    Raises:
+        OptionError: the file cannot be read, holds no table, or names an option that is none.
+    """
     if value is None:
         return None
     try:
@@ -35,7 +39,11 @@ def from_file(context: typer.Context, value: Path | None) -> Path | None:
 
 
 def refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
-    """Refuse options that were given though they mean nothing here."""
+    """Refuse options that were given though they mean nothing here.
+
+    Raises:
+        OptionError: one was.
+    """
     for name in names:
         if is_given(context, name):
             raise OptionError(f"--{name.replace('_', '-')} {why}", field=name)

@@ -76,7 +76,11 @@ def write_job_report(
 
 
 def check_report(report: Path | None, truth: Path | None) -> None:
-    """Whatever is wrong with the report is said before hours of work, not after them."""
+    """Whatever is wrong with the report is said before hours of work, not after them.
+
+    Raises:
+        OptionError: the folder cannot be made, or the truth is of no use.
+    """
     if report is None:
         if truth is not None:
             raise OptionError("--gt is for the report; give --report DIR too, or use maskmend evaluate", field="gt")

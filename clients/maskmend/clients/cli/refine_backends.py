@@ -11,7 +11,11 @@ from maskmend.patcher.errors import OptionError
 
 
 def local(shared: dict[str, Any], own: dict[str, Any], threads: int | None) -> Backend:
-    """The engine in this process."""
+    """The engine in this process.
+
+    Raises:
+        OptionError: fewer threads than one.
+    """
     from maskmend.clients.refiner import Refiner
 
     if threads is not None and threads < 1:

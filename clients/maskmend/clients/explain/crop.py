@@ -113,7 +113,7 @@ def _looked_at(explained: Explanation, look: Look) -> dict[str, Any]:
 
 
 def turned(before: NDArray[np.float32], after: NDArray[np.float32]) -> int:
-    """Values that are on the other side of one half."""
+    """How many values of two maps [H, W] are on different sides of one half."""
     return int(np.count_nonzero((before > 0.5) != (after > 0.5)))
 
 

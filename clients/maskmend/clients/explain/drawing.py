@@ -18,13 +18,13 @@ from maskmend.patcher import Rle
 from maskmend.patcher.outlines import trace
 
 Picture = NDArray[np.uint8]
+"""uint8 [H, W, 3], RGB."""
 Colour = tuple[int, int, int]
 
 ORANGE: Final = (230, 159, 0)
 SKY: Final = (86, 180, 233)
 GREEN: Final = (0, 158, 115)
 YELLOW: Final = (240, 228, 66)
-BLUE: Final = (0, 114, 178)
 RED: Final = (213, 94, 0)
 PURPLE: Final = (204, 121, 167)
 BLACK: Final = (0, 0, 0)
@@ -79,7 +79,7 @@ class View:
         return scaled(image[rows[:, None], columns], self.size)
 
     def values(self, values: NDArray[Any]) -> NDArray[Any]:
-        """One value per px of the rectangle, [y1 - y0, x1 - x0], at the size of the picture."""
+        """One value per px of the rectangle, float or bool [y1 - y0, x1 - x0], at the size of the picture."""
         return np.asarray(cv2.resize(values, self.size, interpolation=cv2.INTER_NEAREST_EXACT))
 
     def outline(self, picture: Picture, mask: Rle, colour: Colour, thickness: int = 2) -> None:
@@ -124,13 +124,13 @@ def dimmed(picture: Picture) -> Picture:
 
 
 def heat(values: NDArray[Any]) -> Picture:
-    """Viridis colours of values 0 to 1, [H, W]."""
+    """Viridis colours of values 0 to 1, float [H, W]."""
     levels = np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)[:, :, ::-1], np.uint8)
 
 
 def laid_over(picture: Picture, over: Picture | Colour, share: NDArray[Any] | float) -> Picture:
-    """One picture, or colour, over another; `share` of it is seen, a number or [H, W]."""
+    """One picture, or colour, over another; `share` of it is seen, a number or float [H, W]."""
     weight = np.asarray(share, np.float32)
     weight = weight[:, :, None] if weight.ndim == 2 else weight
     mixed = picture * (1 - weight) + np.asarray(over, np.float32) * weight
@@ -138,7 +138,7 @@ def laid_over(picture: Picture, over: Picture | Colour, share: NDArray[Any] | fl
 
 
 def cells(values: NDArray[Any], side: int) -> NDArray[Any]:
-    """Values of square cells [s, s] at `side` px, a multiple of s."""
+    """Values of square cells, float or bool [s, s], at `side` px, a multiple of s."""
     size = side // values.shape[0]
     return np.repeat(np.repeat(values, size, axis=0), size, axis=1)
 

@@ -90,7 +90,11 @@ class CocoMasks(MaskFile):
         return as_rle(segmentation, height=height, width=width, field="segmentation")
 
     def photograph(self, number: int) -> Path:
-        """See `MaskFile.photograph`."""
+        """See `MaskFile.photograph`.
+
+        Raises:
+            JobError: no folder of photographs was given.
+        """
         if self._folder is None:
             raise JobError("photographs are needed here; say where they are with --images", field="images")
         return self._folder.find(self._coco.records[number])

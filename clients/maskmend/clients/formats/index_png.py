@@ -165,7 +165,7 @@ def png_names(pictures: Sequence[Picture]) -> list[str]:
 
 
 def narrowed(values: NDArray[np.int32], where: str) -> NDArray[Any]:
-    """Values as uint8, or as uint16 where one is above 255.
+    """Values [H, W] as uint8, or as uint16 where one is above 255.
 
     Raises:
         JobError: one is above 65535.

@@ -177,7 +177,7 @@ def _fill(new: NDArray[Any], values: Values, empty: NDArray[np.bool_], barred: l
 
 
 def resized(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """A picture of values in another size: each pixel as the one its middle falls on."""
+    """A picture of values, integers [H, W], in another size: each pixel as the one its middle falls on."""
     if values.shape == (height, width):
         return values
     rows = ((np.arange(height) + 0.5) * values.shape[0] / height).astype(np.int64)

@@ -80,7 +80,7 @@ def counts(runs: Runs, pixels: int) -> list[int]:
 
 
 def from_counts(lengths: NDArray[np.int64], pixels: int, field: str) -> Runs:
-    """Runs of foreground by run lengths, background first.
+    """Runs of foreground by run lengths, int64 [M], background first.
 
     Raises:
         MaskError: they do not fill the box exactly.

@@ -87,7 +87,7 @@ def _padded(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.u
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write an RGB picture."""
+    """Write a picture, uint8 [H, W, 3] RGB."""
     path.write_bytes(cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
 
 

@@ -75,7 +75,7 @@ def _parts(batch: Batch, most: int) -> list[Batch]:
 
 
 def micro_batches(batch: Batch, size: int) -> list[Batch]:
-    """Cut a batch into parts of exactly `size`, the last one filled up with zeros."""
+    """Cut a batch [N, 4, S, S] into parts of exactly `size`, the last one filled up with zeros."""
     parts = [batch[start : start + size] for start in range(0, len(batch), size)]
     if parts and len(parts[-1]) < size:
         filled = np.zeros((size, *batch.shape[1:]), np.float32)

@@ -24,7 +24,7 @@ class Task(Protocol):
     """What the training loop needs to know of a refiner."""
 
     def loss(self, network: nn.Module, patches: Patches) -> Tensor:
-        """Of a batch of crops, uint8 [N, S, S, 5]."""
+        """Of a batch of crops, uint8 [N, S, S, 5]: a float32 scalar."""
 
     def accuracy(self, network: nn.Module, patches: Patches) -> tuple[float, float]:
         """Within 5 px of the true boundary: (of the coarse masks, of the refined ones)."""
