@@ -28,7 +28,7 @@ class Remote:
             `/v1` if there is one.
         refiner: one of `REFINERS`; None for that of the weights.
         weights: name of a model that the server has; None for its first of the refiner, or its default.
-        precision: `fp32` or `bf16`, which must be what the model is served with; None for whichever that is.
+        precision: `fp32`, `bf16`, `fp16` or `int8`, which must be what the model is served with; None for whichever that is.
         nms: overlap of patches, 0.15 (fewest) to 0.55 (best quality).
         passes: refine again where the edge moved far, 1 to 5 times in all.
         guard: keep masks that are already right, and doubtful changes out.
