@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 
 from maskmend.clients.adapters import masks_of
 from maskmend.clients.results import RefinedInstance, RefineResult
+from maskmend.clients.side_by_side import side_by_side
 from maskmend.models import load_refiner
 from maskmend.patcher import Rle, as_rle
 from maskmend.patcher.defaults import CAUTION, REACH
 from maskmend.patcher.displacement import max_displacement
-from maskmend.patcher.errors import MaskmendError
+from maskmend.patcher.errors import MaskmendError, OptionError
 from maskmend.patcher.images import ExifPolicy, load_image
 from maskmend.service import Engine, EngineOptions, StageTimes
 
@@ -27,6 +29,8 @@ class Refiner:
 
         refiner = Refiner()
         result = refiner.refine("cat.jpg", masks)
+
+    Several threads may use one at a time.
 
     Args:
         refiner: one of `REFINERS`; None for that of the weights, or `bpr` without any.
@@ -47,6 +51,8 @@ class Refiner:
         device: `cpu`, `cuda` or `cuda:N`, for torch and tensorrt.
         triton_url: where the servers of the triton runtime are, like `grpc://127.0.0.1:8001`; see docs/triton.md.
         exif_policy: `apply` or `ignore` the EXIF rotation of files and bytes.
+        concurrency: images that `refine_many` has under way at a time. With 2 or more one of them is read and judged while
+            the network has another; images are then taken ahead, and an array must stay as it is until its result is there.
 
     Raises:
         OptionError: an option is unknown or out of range.
@@ -74,8 +80,11 @@ class Refiner:
         device: str | None = None,
         triton_url: str | None = None,
         exif_policy: ExifPolicy = "apply",
+        concurrency: int = 1,
     ) -> None:
-        network = load_refiner(
+        if not 1 <= concurrency <= 64:
+            raise OptionError(f"concurrency is {concurrency}; use 1 to 64", field="concurrency")
+        self._network = load_refiner(
             refiner,
             weights=weights,
             runtime=runtime,
@@ -84,19 +93,21 @@ class Refiner:
             device=device,
             triton_url=triton_url,
         )
-        options = EngineOptions(nms, passes, guard, caution, reach, topology, arbitrate, tiles)
-        self._engine = Engine(network, options, batch_size=batch_size)
-        self._exif = exif_policy
+        self._options = EngineOptions(nms, passes, guard, caution, reach, topology, arbitrate, tiles)
+        self._batch_size, self._exif, self._concurrency = batch_size, exif_policy, concurrency
+        self._times = StageTimes()
+        engine = self._new_engine()
+        self._provenance, self._idle = engine.provenance, [engine]
 
     @property
     def provenance(self) -> dict[str, str | int | float]:
         """What decides the result: weights and their SHA-256, runtime, precision, options."""
-        return dict(self._engine.provenance)
+        return dict(self._provenance)
 
     @property
     def stages(self) -> StageTimes:
         """Busy seconds by stage, of all images so far."""
-        return self._engine.stages
+        return self._times
 
     def refine(self, image: Any, masks: Any) -> RefineResult:
         """Refine the masks of one image.
@@ -114,24 +125,21 @@ class Refiner:
             ImageError: the image cannot be read.
             MaskError: a mask cannot be read, or is of another size than the image.
         """
-        before = dict(self.stages.seconds)
-        picture, coarse = self._read(image, masks)
-        found = dict(self._refined(picture, coarse))
-        instances = [found[number] for number in range(len(coarse))]
-        times = {stage: seconds - before.get(stage, 0.0) for stage, seconds in self.stages.seconds.items()}
-        return RefineResult(picture.shape[0], picture.shape[1], instances, self.provenance, times)
+        return self._refine(image, masks, _go_on)
 
     def stream(self, image: Any, masks: Any) -> Iterator[tuple[int, RefinedInstance]]:
         """Index and instance as soon as each is ready, in any order; otherwise as `refine`."""
-        yield from self._refined(*self._read(image, masks))
+        times = StageTimes(self._times)
+        yield from self._refined(*self._read(image, masks, times), times, _go_on)
 
     def refine_many(
         self, items: Iterable[tuple[Any, Any]], *, return_exceptions: bool = False
     ) -> Generator[RefineResult | MaskmendError, None, None]:
-        """Refine many images, one after the other.
+        """Refine many images, one after the other or `concurrency` of them at a time. The results are the same.
 
         Args:
-            items: image and masks of each; asked for the next when that is to be worked on.
+            items: image and masks of each; asked for the next when that is to be worked on, and with a `concurrency` above 1
+                for one more.
             return_exceptions: give the error of an image in the place of its result, and go on.
 
         Yields:
@@ -140,6 +148,10 @@ class Refiner:
         Raises:
             MaskmendError: as `refine`, unless they are returned.
         """
+        # A device has passes of its own, one image at a time.
+        if self._concurrency > 1 and self._network.looks is None:
+            yield from side_by_side(self._refine, items, self._concurrency, return_exceptions=return_exceptions)
+            return
         for image, masks in items:
             try:
                 found: RefineResult | MaskmendError = self.refine(image, masks)
@@ -158,8 +170,16 @@ class Refiner:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, image: Any, masks: Any) -> tuple[NDArray[np.uint8], list[Rle]]:
-        with self.stages.measure("decode"):
+    def _refine(self, image: Any, masks: Any, check: Callable[[], None]) -> RefineResult:
+        """See `refine`, and `Engine.check`."""
+        times = StageTimes(self._times)
+        picture, coarse = self._read(image, masks, times)
+        found = dict(self._refined(picture, coarse, times, check))
+        instances = [found[number] for number in range(len(coarse))]
+        return RefineResult(picture.shape[0], picture.shape[1], instances, self.provenance, times.seconds)
+
+    def _read(self, image: Any, masks: Any, times: StageTimes) -> tuple[NDArray[np.uint8], list[Rle]]:
+        with times.measure("decode"):
             picture = load_image(image, exif_policy=self._exif)
             height, width = picture.shape[:2]
             return picture, [
@@ -167,18 +187,41 @@ class Refiner:
                 for number, mask in enumerate(masks_of(masks))
             ]
 
-    def _refined(self, picture: NDArray[np.uint8], coarse: Sequence[Rle]) -> Iterator[tuple[int, RefinedInstance]]:
-        for number, result in self._engine.refine_each(picture, coarse):
-            with self.stages.measure("encode"):
-                instance = RefinedInstance(
-                    result.mask.to_coco(),
-                    result.mask.bbox,
-                    result.mask.area,
-                    result.confidence,
-                    result.score,
-                    result.abstained,
-                    result.changed_pixels,
-                    result.undone,
-                    max_displacement(coarse[number], result.mask),
-                )
-            yield number, instance
+    def _refined(
+        self, picture: NDArray[np.uint8], coarse: Sequence[Rle], times: StageTimes, check: Callable[[], None]
+    ) -> Iterator[tuple[int, RefinedInstance]]:
+        with self._engine() as engine:
+            engine.stages, engine.check = times, check
+            for number, result in engine.refine_each(picture, coarse):
+                with times.measure("encode"):
+                    instance = RefinedInstance(
+                        result.mask.to_coco(),
+                        result.mask.bbox,
+                        result.mask.area,
+                        result.confidence,
+                        result.score,
+                        result.abstained,
+                        result.changed_pixels,
+                        result.undone,
+                        max_displacement(coarse[number], result.mask),
+                    )
+                yield number, instance
+
+    @contextmanager
+    def _engine(self) -> Iterator[Engine]:
+        """One that no other thread has; they are kept, since the memory of their patches is worth keeping."""
+        try:
+            engine = self._idle.pop()
+        except IndexError:
+            engine = self._new_engine()
+        try:
+            yield engine
+        finally:
+            self._idle.append(engine)
+
+    def _new_engine(self) -> Engine:
+        return Engine(self._network, self._options, batch_size=self._batch_size)
+
+
+def _go_on() -> None:
+    """Nothing ends the work."""

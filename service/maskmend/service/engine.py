@@ -67,7 +67,7 @@ class InstanceResult:
 
 
 class Engine:
-    """Refines the instances of one image at a time.
+    """Refines the instances of one image at a time; one thread at a time may use it.
 
     Args:
         refiner: from `maskmend.models.load_refiner`.
@@ -76,6 +76,7 @@ class Engine:
 
     Attributes:
         stages: seconds per stage since the engine was made.
+        check: called before patches are cut for the network; what it raises ends the work.
         provenance: everything that decides the result: weights, runtime, options.
     """
 
@@ -86,6 +87,8 @@ class Engine:
         self._guard_options = self._options.guard_options(refiner.calibration)
         self._most = max(1, GROUP * 128**2 // max(128, refiner.input_size) ** 2)
         self.stages = StageTimes()
+        self.check: Callable[[], None] = lambda: None
+        self._room: Patches | None = None
         chosen = {name: int(v) if isinstance(v, bool) else v for name, v in asdict(self._options).items()}
         self.provenance: dict[str, str | int | float] = {**refiner.provenance, **chosen}
 
@@ -230,14 +233,18 @@ class Engine:
             work.previous, work.refined = work.refined, refined
 
     def _crops(self, image: NDArray[np.uint8], pieces: list[tuple[Proposal, NDArray[np.int32]]]) -> Patches:
-        refiner = self._refiner
+        """Patches of the boxes, in memory that the next call uses again."""
+        self.check()
+        refiner, start = self._refiner, 0
         with self.stages.measure("crops"):
-            return np.concatenate(
-                [
-                    extract_patches(image, work.refined, boxes, size=refiner.input_size, padding=refiner.padding)
-                    for work, boxes in pieces
-                ]
-            )
+            if self._room is None:
+                # Only what is written into takes memory.
+                self._room = np.empty((self._most, 4, refiner.input_size, refiner.input_size), np.float32)
+            for work, boxes in pieces:
+                out = self._room[start : start + len(boxes)]
+                extract_patches(image, work.refined, boxes, size=refiner.input_size, padding=refiner.padding, out=out)
+                start += len(boxes)
+            return self._room[:start]
 
     def _boxes_again(self, work: Proposal) -> NDArray[np.int32]:
         """Boxes along the new edge, of those places where it moved far in the last pass."""

@@ -88,12 +88,14 @@ def say_errors(count: int, what: str, output: Path | str) -> None:
         console.print(f"{count} {what} because of an error; see {output}.errors.jsonl", highlight=False, soft_wrap=True)
 
 
-def say_profile(stages: StageTimes) -> None:
-    """A table of busy time by stage."""
+def say_profile(stages: StageTimes, seconds: float) -> None:
+    """A table of busy time by stage, and of the part of the job's `seconds` in which each stage was at work."""
     from rich.table import Table
 
-    table = Table("stage", "seconds", "share", title="busy time")
-    for stage, seconds in stages.seconds.items():
-        table.add_row(stage, f"{seconds:.3f}", f"{100 * stages.share(stage):.1f} %")
-    table.add_row("total", f"{stages.total:.3f}", "100 %")
+    table = Table("stage", "busy s", "of the busy time", "at work, of the job's time")
+    for stage, busy in stages.seconds.items():
+        known = stages.clock(stage)
+        at_work = f"{100 * known / seconds:.1f} %" if known and seconds else ""
+        table.add_row(stage, f"{busy:.3f}", f"{100 * stages.share(stage):.1f} %", at_work)
+    table.add_row("total", f"{stages.total:.3f}", "100 %", f"{seconds:.3f} s")
     console.print(table)

@@ -209,11 +209,12 @@ def refine(
                 resume=resume,
                 progress=progress,
             )
+        seconds = time.monotonic() - began
         places.deliver()
         say(summary, time.monotonic() - began, output)
         say_lost(backend)
         if profile:
-            say_profile(backend.stages)
+            say_profile(backend.stages, seconds)
         if report is not None:
             from maskmend.clients.cli.pages import told, write_job_report
             from maskmend.clients.report.items import LIMIT

@@ -9,6 +9,9 @@ from typing import Any
 from maskmend.clients.backends import Backend, LocalBackend, ServerBackend
 from maskmend.patcher.errors import OptionError
 
+_AT_A_TIME = 2
+"""Images under way in this process: enough to keep the network at work while masks are read and judged."""
+
 
 def local(shared: dict[str, Any], own: dict[str, Any], threads: int | None) -> Backend:
     """The engine in this process.
@@ -20,7 +23,7 @@ def local(shared: dict[str, Any], own: dict[str, Any], threads: int | None) -> B
 
     if threads is not None and threads < 1:
         raise OptionError(f"--threads is {threads}; use 1 or more", field="threads")
-    return LocalBackend(Refiner(**shared, **own, threads=threads))
+    return LocalBackend(Refiner(**shared, **own, threads=threads, concurrency=_AT_A_TIME))
 
 
 def on_ray(
