@@ -137,3 +137,5 @@ function attempt(read) {
     return null;
   }
 }
+
+export const sameSize = (a, b) => a.width === b.width && a.height === b.height;
