@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from maskmend.patcher.columns import Columns
 from maskmend.patcher.errors import OptionError
 from maskmend.patcher.rle import Rle
 from maskmend.patcher.topology import connected_to
@@ -97,5 +98,5 @@ def _without(mask: Rle, lost: list[tuple[int, int, NDArray[np.bool_]]], coarse: 
     kept = mask.crop(x, y, x + width, y + height)
     for x0, y0, part in lost:
         kept[y0 - y : y0 - y + part.shape[0], x0 - x : x0 - x + part.shape[1]][part] = 0
-    joined = connected_to(kept, coarse.crop(x, y, x + width, y + height))
-    return Rle.from_crop(joined, mask.height, mask.width, x, y)
+    joined = connected_to(Columns.of_dense(kept), Columns.of(coarse, (x, y, x + width, y + height)))
+    return joined.to_rle(mask.height, mask.width, x, y)
