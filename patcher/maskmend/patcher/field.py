@@ -45,8 +45,9 @@ def fade(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     The side of one half that a mean of overlapping patches falls on is then that of their weighted mean, which
     `reassemble` needs to know nothing of.
     """
-    weights = _window(probabilities.shape[-1])
-    return np.asarray((probabilities - np.float32(0.5)) * weights + np.float32(0.5), np.float32)
+    faded = np.empty(probabilities.shape, np.float32)
+    _blend.fade(probabilities, _window(probabilities.shape[-1]), faded)
+    return faded
 
 
 def probability_field(
