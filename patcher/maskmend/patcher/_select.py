@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher._bits import ALL, ONE, Bits
+from maskmend.patcher._bits import ALL, ONE, ZERO, Bits
 from maskmend.patcher._jit import compiled, set_bits, trailing_zeros, whole
 
 _LOW = np.uint64(0xFFFF_FFFF)
@@ -61,10 +61,20 @@ def select(
     won = 0
     keys = np.empty(0, np.uint64)
     spare = np.empty(0, np.uint64)
+    # Words that still have live pixels: after the first level few.
+    words = np.arange(places.shape[0])
     for level in range(3, -1, -1):
         live = 0
-        for m in range(places.shape[0]):
-            live += set_bits(levels[m, level] & ~dead[places[m, 0], places[m, 1]])
+        kept = 0
+        for m in words:
+            alive_there = ~dead[places[m, 0], places[m, 1]]
+            live += set_bits(levels[m, level] & alive_there)
+            rest = levels[m, level]
+            for lower in range(level):
+                rest |= levels[m, lower]
+            words[kept] = m
+            kept += (rest & alive_there) != ZERO
+        words = words[:kept]
         if live == 0:
             continue
         passes = 1 + live // share
@@ -75,9 +85,9 @@ def select(
             else:
                 begin = (y0 + turn * height // passes) << 16
                 end = (y0 + (turn + 1) * height // passes) << 16
-            if keys.size < live:
-                keys, spare = np.empty(live, np.uint64), np.empty(live, np.uint64)
-            n, later = _collect(levels[:, level], places, dead, x0, y0, hashed, salt, begin, end, keys)
+            n, later, keys = _collect(levels[:, level], words, places, dead, x0, y0, hashed, salt, begin, end, keys)
+            if spare.size < n:
+                spare = np.empty(keys.size, np.uint64)
             shift = 0
             while (end - begin - 1) >> shift > 255:
                 shift += 1
@@ -126,6 +136,7 @@ def _suppress(dead: Bits, x: int, y: int, height: int, reach: NDArray[np.int64])
 @compiled
 def _collect(
     level: Bits,
+    words: NDArray[np.int64],
     places: NDArray[np.int32],
     dead: Bits,
     x0: int,
@@ -135,12 +146,16 @@ def _collect(
     begin: int,
     end: int,
     keys: NDArray[np.uint64],
-) -> tuple[int, int]:
+) -> tuple[int, int, NDArray[np.uint64]]:
     """Live pixels with begin <= tie < end as keys (tie, y, x of 32, 16 and 16 bits); how many; how many come later."""
     n, later = 0, 0
-    for m in range(places.shape[0]):
+    for m in words:
         c, k = whole(places[m, 0]), whole(places[m, 1])
         word = level[m] & ~dead[c, k]
+        if word and n + 64 > keys.size:
+            longer = np.empty(max(4096, 2 * keys.size), np.uint64)
+            longer[:n] = keys[:n]
+            keys = longer
         while word:
             position = np.uint64(((y0 + 64 * k + trailing_zeros(word)) << 16) | (x0 + c))
             word &= word - ONE
@@ -150,7 +165,7 @@ def _collect(
             elif whole(tie) >= begin:
                 keys[n] = (tie << np.uint64(32)) | position
                 n += 1
-    return n, later
+    return n, later, keys
 
 
 @compiled
