@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from dense_doors import find_changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_guard import edge_strength
 from scipy import ndimage
 
-from maskmend.patcher.changes import find_changes
 from maskmend.patcher.guard import distance_to_edge
 
 EIGHT = np.ones((3, 3))

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from dense_doors import columns_of, find_changes
 
-from maskmend.patcher.changes import find_changes
 from maskmend.patcher.errors import OptionError
 from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Calibration, Evidence, chances
 from maskmend.patcher.guard import distance_to_edge, edge_length
@@ -22,7 +22,7 @@ def evidence(certainty: float = 0.8) -> Evidence:
     mean = np.where(taller, 0.5 + certainty / 2, 0.5 - certainty / 2).astype(np.float32)
     spread, image = np.full(mean.shape, 0.1, np.float32), np.zeros((*before.shape, 3), np.uint8)
     changes = find_changes(before, after, distance_to_edge(before), mean, spread, image)
-    return Evidence(before, after, changes, edge_length(before))
+    return Evidence(columns_of(before), columns_of(after), changes, edge_length(before))
 
 
 def test_features_of_changes_are_what_their_names_say() -> None:

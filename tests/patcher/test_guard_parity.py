@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import cv2
+import dense_doors as doors
 import numpy as np
 import pytest
 import reference_guard as plain
+from dense_doors import field_at, find_changes, tidy, without_cuts, without_fragments, without_pinholes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from maskmend.patcher import Rle, _near
-from maskmend.patcher.changes import find_changes
+from maskmend.patcher import Rle
 from maskmend.patcher.evidence import DEFAULT_CALIBRATION
-from maskmend.patcher.field import field_at, probability_field
+from maskmend.patcher.field import probability_field
 from maskmend.patcher.guard import GuardOptions, changed_pixels, edge_confidence, examine
 from maskmend.patcher.rle import region_bits
-from maskmend.patcher.topology import PINHOLE, THIN, tidy, without_cuts, without_fragments, without_pinholes
+from maskmend.patcher.topology import PINHOLE, THIN
 
 SEEDS = st.integers(0, 2**31)
 
@@ -121,7 +122,7 @@ def test_distances_are_those_of_the_whole_map(seed: int) -> None:
     height, width = before.shape
     rows, columns = np.nonzero(rng.random(before.shape) < 0.2)
     out = np.full(before.shape, -1, np.float32)
-    _near.edge_distance(region_bits(Rle.from_dense(before), 0, 0, width, height), height, rows, columns, out)
+    doors.edge_distance(region_bits(Rle.from_dense(before), 0, 0, width, height), height, rows, columns, out)
     assert np.array_equal(out[rows, columns], plain.distances(before)[rows, columns])
     out[rows, columns] = -1
     assert (out == -1).all()
@@ -132,7 +133,7 @@ def test_distances_far_from_any_edge() -> None:
     mask[299, 0] = 1
     rows, columns = np.array([0, 0, 299, 299]), np.array([0, 699, 0, 699])
     out = np.zeros(mask.shape, np.float32)
-    _near.edge_distance(region_bits(Rle.from_dense(mask), 0, 0, 700, 300), 300, rows, columns, out)
+    doors.edge_distance(region_bits(Rle.from_dense(mask), 0, 0, 700, 300), 300, rows, columns, out)
     assert np.array_equal(out[rows, columns], plain.distances(mask)[rows, columns])
 
 
@@ -167,7 +168,7 @@ def test_changed_pixels_and_their_places(seed: int) -> None:
     _, before, after = pair(seed)
     differs = before ^ after
     assert changed_pixels(Rle.from_dense(before), Rle.from_dense(after)) == np.count_nonzero(differs)
-    assert all(map(np.array_equal, _near.places_of(differs), np.nonzero(differs)))
+    assert all(map(np.array_equal, doors.places_of(differs), np.nonzero(differs)))
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from dense_doors import tidy, without_cuts, without_fragments, without_pinholes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from maskmend.patcher.guard import distance_to_edge
-from maskmend.patcher.topology import PINHOLE, tidy, without_cuts, without_fragments, without_pinholes
+from maskmend.patcher.topology import PINHOLE
 
 
 def bar_and_blocks() -> np.ndarray:

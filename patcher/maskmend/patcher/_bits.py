@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher._jit import compiled, trailing_zeros, whole
+from maskmend.patcher._jit import compiled, set_bits, trailing_zeros, whole
 
 Bits = NDArray[np.uint64]
 
@@ -183,3 +183,67 @@ def _doubled(runs: NDArray[np.uint32]) -> NDArray[np.uint32]:
     longer = np.empty(2 * runs.size, np.uint32)
     longer[: runs.size] = runs
     return longer
+
+
+@compiled
+def rows_of(height: int, k: int) -> np.uint64:
+    """The bits of word number k that are rows of a region."""
+    return ALL >> np.uint64(64 - min(height - 64 * k, 64))
+
+
+@compiled
+def three_any(bits: Bits, column: int, k: int) -> np.uint64:
+    """Word number k of a column, each bit together with those above and below it: 1 where any is."""
+    word = bits[column, k]
+    above = bits[column, k - 1] >> TOP if k else ZERO
+    below = bits[column, k + 1] << TOP if k + 1 < bits.shape[1] else ZERO
+    return np.uint64(word | (word << ONE) | above | (word >> ONE) | below)
+
+
+@compiled
+def three_all(bits: Bits, column: int, k: int, height: int) -> np.uint64:
+    """As `three_any`, 1 where all are; rows beyond the region do not count."""
+    word = bits[column, k]
+    above = bits[column, k - 1] >> TOP if k else ONE
+    below = ONE << TOP
+    if k + 1 < bits.shape[1]:
+        below = bits[column, k + 1] << TOP
+    else:
+        word |= ~rows_of(height, k)
+    return np.uint64(word & ((word << ONE) | above) & ((word >> ONE) | below))
+
+
+@compiled
+def count(bits: Bits) -> int:
+    """Set bits."""
+    total = 0
+    for word in bits.flat:
+        total += set_bits(word)
+    return total
+
+
+@compiled
+def overlap(a: Bits, b: Bits) -> tuple[int, int]:
+    """Pixels that two masks of a region share, and that they have together."""
+    shared, together = 0, 0
+    for c in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            shared += set_bits(a[c, k] & b[c, k])
+            together += set_bits(a[c, k] | b[c, k])
+    return shared, together
+
+
+@compiled
+def count_around(bits: Bits, height: int) -> int:
+    """Pixels of a region that are not set and have a neighbour (of eight) that is."""
+    width, words = bits.shape
+    total = 0
+    for c in range(width):
+        for k in range(words):
+            beside = three_any(bits, c, k)
+            if c:
+                beside |= three_any(bits, c - 1, k)
+            if c + 1 < width:
+                beside |= three_any(bits, c + 1, k)
+            total += set_bits(beside & ~bits[c, k] & rows_of(height, k))
+    return total

@@ -100,6 +100,35 @@ def gather(
 
 
 @compiled
+def hold(
+    probabilities: NDArray[np.float32],
+    coarse: NDArray[np.float32],
+    strength: np.float32,
+    shrink: np.float32,
+    out: NDArray[np.float32],
+) -> None:
+    """`maskmend.patcher.guard.hold` into out [N, P, P]; `shrink` is 1 + 2 * `strength`."""
+    half = np.float32(0.5)
+    for n in range(out.shape[0]):
+        for r in range(out.shape[1]):
+            for c in range(out.shape[2]):
+                moved = (probabilities[n, r, c] - half + strength * coarse[n, r, c]) / shrink + half
+                # NaN stays NaN, so that whoever reads this next can say so.
+                moved = np.float32(0) if moved < np.float32(0) else moved
+                out[n, r, c] = np.float32(1) if moved > np.float32(1) else moved
+
+
+@compiled
+def fade(probabilities: NDArray[np.float32], window: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """`maskmend.patcher.field.fade` into out [N, P, P]."""
+    half = np.float32(0.5)
+    for n in range(out.shape[0]):
+        for r in range(out.shape[1]):
+            for c in range(out.shape[2]):
+                out[n, r, c] = (probabilities[n, r, c] - half) * window[r, c] + half
+
+
+@compiled
 def _reach(boxes: NDArray[np.int32], members: NDArray[np.int64], top: int, rows: int) -> tuple[int, int]:
     """Rows (first, end) of a tile that any of its boxes touch."""
     first, end = rows, 0

@@ -30,7 +30,7 @@ def cut(
     side = boxes[0, 2] - boxes[0, 0] + 2 * padding
     near, far, part = _taps(side, size)
     # One row of the crop, channel by channel, with its border pixels once more on either side.
-    line = np.empty((3, side + 2), np.float32)
+    line = np.empty((3, side + 2), np.uint8)
     rows = np.empty((3, max(side, 2), size), np.float32)
     for n in range(boxes.shape[0]):
         x0 = whole(boxes[n, 0]) - padding
@@ -54,7 +54,7 @@ def cut(
 
 
 @compiled
-def _read_line(image: NDArray[np.uint8], row: int, x0: int, side: int, line: NDArray[np.float32]) -> None:
+def _read_line(image: NDArray[np.uint8], row: int, x0: int, side: int, line: NDArray[np.uint8]) -> None:
     """Columns x0 to x0 + side - 1 of a row of an image, uint8 [H, 3 W], repeated beyond its ends, into line[:, 1:-1]."""
     width = image.shape[1] // 3
     first, end = min(max(-x0, 0), side), max(min(width - x0, side), 0)
@@ -62,21 +62,21 @@ def _read_line(image: NDArray[np.uint8], row: int, x0: int, side: int, line: NDA
         inside = image[row, 3 * (x0 + first) : 3 * (x0 + end)]
         red, green, blue = line[0, 1 + first : 1 + end], line[1, 1 + first : 1 + end], line[2, 1 + first : 1 + end]
         for c in range(end - first):
-            red[c] = np.float32(inside[3 * c])
-            green[c] = np.float32(inside[3 * c + 1])
-            blue[c] = np.float32(inside[3 * c + 2])
+            red[c] = inside[3 * c]
+            green[c] = inside[3 * c + 1]
+            blue[c] = inside[3 * c + 2]
     for channel in range(3):
         for c in range(first):
-            line[channel, 1 + c] = np.float32(image[row, channel])
+            line[channel, 1 + c] = image[row, channel]
         for c in range(end, side):
-            line[channel, 1 + c] = np.float32(image[row, 3 * width - 3 + channel])
+            line[channel, 1 + c] = image[row, 3 * width - 3 + channel]
         line[channel, 0] = line[channel, 1]
         line[channel, side + 1] = line[channel, side]
 
 
 @compiled
 def _normalise(
-    line: NDArray[np.float32],
+    line: NDArray[np.uint8],
     scale: NDArray[np.float32],
     shift: NDArray[np.float32],
     out: NDArray[np.float32],
@@ -86,12 +86,12 @@ def _normalise(
     for channel in range(3):
         times, plus = scale[channel], shift[channel]
         for c in range(out.shape[3]):
-            out[n, channel, r, c] = line[channel, c + 1] * times + plus
+            out[n, channel, r, c] = np.float32(line[channel, c + 1]) * times + plus
 
 
 @compiled
 def _double(
-    line: NDArray[np.float32],
+    line: NDArray[np.uint8],
     scale: NDArray[np.float32],
     shift: NDArray[np.float32],
     rows: NDArray[np.float32],
@@ -101,7 +101,8 @@ def _double(
     for channel in range(3):
         times, plus = scale[channel], shift[channel]
         for c in range(rows.shape[2] // 2):
-            left, own, right = line[channel, c], line[channel, c + 1], line[channel, c + 2]
+            left, own = np.float32(line[channel, c]), np.float32(line[channel, c + 1])
+            right = np.float32(line[channel, c + 2])
             rows[channel, r, 2 * c] = (left + (own - left) * np.float32(0.75)) * times + plus
             rows[channel, r, 2 * c + 1] = (own + (right - own) * np.float32(0.25)) * times + plus
 
@@ -126,7 +127,7 @@ def _double_down(rows: NDArray[np.float32], new: int, side: int, out: NDArray[np
 
 @compiled
 def _resize(
-    line: NDArray[np.float32],
+    line: NDArray[np.uint8],
     near: NDArray[np.int64],
     far: NDArray[np.int64],
     part: NDArray[np.float32],
@@ -138,7 +139,7 @@ def _resize(
     for channel in range(3):
         times, plus = scale[channel], shift[channel]
         for c in range(rows.shape[2]):
-            left, right = line[channel, near[c] + 1], line[channel, far[c] + 1]
+            left, right = np.float32(line[channel, near[c] + 1]), np.float32(line[channel, far[c] + 1])
             rows[channel, r, c] = (left + (right - left) * part[c]) * times + plus
 
 

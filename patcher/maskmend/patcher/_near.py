@@ -1,4 +1,4 @@
-"""Kernels that look at changed pixels only: distance to the edge, what the patches say, how strong the image's edge is.
+"""Kernels that look at changed pixels only: distance to the edge, what the patches say.
 
 They give what whole maps of the region would give at those pixels. Changed pixels are few and lie along the
 edge, so a map is mostly work for nothing.
@@ -9,52 +9,79 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher._bits import ALL, ZERO, Bits
+from maskmend.patcher._bits import ALL, ONE, ZERO, Bits
 from maskmend.patcher._jit import compiled, leading_zeros, trailing_zeros, whole
 
 _FIRST_LOOK = 24
 """Radius in px of the circle in which the edge is looked for first."""
 
 
-def places_of(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns of the pixels of uint8 [h, w] that are not 0, row by row, as `np.nonzero` gives them."""
-    rows, columns = np.divmod(flat_places(mask.ravel()), mask.shape[1])
-    return rows, columns
-
-
 @compiled
-def edge_distance(
-    bits: Bits, height: int, rows: NDArray[np.int64], columns: NDArray[np.int64], out: NDArray[np.float32]
-) -> None:
-    """Write into out [height, w] the distance in px of some pixels to the nearest one of the other value.
+def drop_far(after: Bits, before: Bits, height: int, reach: int) -> int:
+    """Undo those changes that lie farther than `reach` px from the edge of `before`; returns how many pixels.
 
     Args:
-        bits: of a region that holds pixels of both values, uint64 [w, words].
+        after: uint64 [w, words] of a region, changed in place.
+        before: of the same region.
         height: rows of the region.
-        rows: int64 [N], of the pixels.
-        columns: int64 [N].
-        out: float32 [height, w]; other pixels are left as they are.
+        reach: in px.
     """
-    farthest = height + bits.shape[0]
-    for n in range(rows.size):
-        y, x = rows[n], columns[n]
-        # Most changes are near the edge; the rare others are looked for again in a wider circle.
-        look = _FIRST_LOOK
-        found = look * look
-        while True:
-            found = _nearest(bits, height, y, x, look * look)
-            if found < look * look or look > farthest:
-                break
-            look *= 4
-        out[y, x] = np.sqrt(np.float32(found))
+    dropped = 0
+    limit = reach * reach
+    for c in range(after.shape[0]):
+        for k in range(after.shape[1]):
+            left = after[c, k] ^ before[c, k]
+            while left:
+                bit = left & (~left + ONE)
+                left ^= bit
+                if nearest(before, height, 64 * k + trailing_zeros(bit), c, limit + 1, limit) > limit:
+                    after[c, k] ^= bit
+                    dropped += 1
+    return dropped
 
 
 @compiled
-def _nearest(bits: Bits, height: int, y: int, x: int, best: int) -> int:
-    """Squared distance to the nearest pixel of the other value, if less than `best`."""
-    flip = ALL if (bits[x, y >> 6] >> np.uint64(y & 63)) & np.uint64(1) else ZERO
+def deepest(
+    bits: Bits, height: int, runs: NDArray[np.int32], regions: NDArray[np.int32], count: int
+) -> NDArray[np.float64]:
+    """Of each region of pixels the largest distance in px to the nearest pixel of the other value.
+
+    Args:
+        bits: uint64 [w, words] that hold pixels of both values.
+        height: rows of them.
+        runs: int32 [R, 3], of pixels of either value.
+        regions: int32 [R], from 1.
+        count: of regions.
+
+    Returns:
+        float64 [count], rounded to float32.
+    """
+    farthest = height + bits.shape[0]
+    depth = np.zeros(count, np.int64)
+    for n in range(regions.size):
+        region = regions[n] - 1
+        for y in range(whole(runs[n, 1]), whole(runs[n, 2])):
+            # Most changes are near the edge; the rare others are looked for again in a wider circle.
+            look = _FIRST_LOOK
+            while True:
+                # A pixel less deep than another one of its region need not be known any closer.
+                found = nearest(bits, height, y, whole(runs[n, 0]), look * look, depth[region])
+                if found < look * look or look > farthest:
+                    break
+                look *= 4
+            depth[region] = max(depth[region], found)
+    out = np.empty(count, np.float64)
+    for region in range(count):
+        out[region] = np.sqrt(np.float32(depth[region]))
+    return out
+
+
+@compiled
+def nearest(bits: Bits, height: int, y: int, x: int, best: int, enough: int) -> int:
+    """Squared distance to the nearest pixel of the other value, if less than `best`; any found that is at most `enough`."""
+    flip = ALL if (bits[x, y >> 6] >> np.uint64(y & 63)) & ONE else ZERO
     away = 0
-    while away * away < best and (away <= x or x + away < bits.shape[0]):
+    while best > enough and away * away < best and (away <= x or x + away < bits.shape[0]):
         if x - away >= 0:
             best = _nearest_in_column(bits[x - away], height, y, flip, away * away, best)
         if away and x + away < bits.shape[0]:
@@ -129,120 +156,34 @@ def votes_at(
 
 
 @compiled
-def outlines_near(
-    near: NDArray[np.int64],
-    labels: NDArray[np.int32],
-    before: NDArray[np.uint8],
-    after: NDArray[np.uint8],
-    image: NDArray[np.uint8],
-    found: NDArray[np.int32],
-    strength: NDArray[np.float64],
-) -> int:
-    """Find the outlines of two masks in and next to changed regions, and how strong the image's edge is there.
-
-    Args:
-        near: int64 [N], ascending: flat places of the pixels of regions and of their 8-neighbours.
-        labels: int32 [h, w], regions from 1; a pixel next to several counts for the one of the highest number.
-        before: uint8 [h, w] of 0 and 1.
-        after: the same.
-        image: uint8 [h, w, 3].
-        found: int32 [2, N]: of each pixel found the region if it is on the outline before, or else 0; and the same of
-            the outline after.
-        strength: float64 [N]: grey levels per px across the image's edge, of the strongest channel, rounded to float32.
-
-    Returns:
-        How many pixels were found: so many places of `found` and `strength` were written.
-    """
-    height, width = labels.shape
-    smooth = np.empty(9, np.int64)
-    count = 0
-    for place in near:
-        y, x = place // width, place % width
-        ya, yb = max(y - 1, 0), min(y + 2, height)
-        xa, xb = max(x - 1, 0), min(x + 2, width)
-        label, old, new = 0, 0, 0
-        window = (yb - ya) * (xb - xa)
-        for r in range(ya, yb):
-            for c in range(xa, xb):
-                label = max(label, whole(labels[r, c]))
-                old += whole(before[r, c])
-                new += whole(after[r, c])
-        on_old, on_new = 0 < old < window, 0 < new < window
-        if on_old or on_new:
-            found[0, count] = label if on_old else 0
-            found[1, count] = label if on_new else 0
-            most = 0
-            for channel in range(3):
-                _smoothed(image, y, x, channel, smooth)
-                across = smooth[2] - smooth[0] + 2 * (smooth[5] - smooth[3]) + smooth[8] - smooth[6]
-                down = smooth[6] - smooth[0] + 2 * (smooth[7] - smooth[1]) + smooth[8] - smooth[2]
-                most = max(most, across * across + down * down)
-            # Exact up to this root. OpenCV's own rounds now one way, now the other, as the pixel's place in memory has it.
-            strength[count] = np.sqrt(np.float32(most)) / np.float32(8)
-            count += 1
-    return count
-
-
-@compiled
-def _smoothed(image: NDArray[np.uint8], y: int, x: int, channel: int, smooth: NDArray[np.int64]) -> None:
-    """The 3x3 pixels around one of uint8 [h, w, 3], smoothed by (1 2 1) / 4 both ways and rounded, into int64 [9].
-
-    Beyond the border the image is mirrored about its border pixels, and so is the smoothed one.
-    """
-    height, width = image.shape[:2]
-    for i in range(3):
-        row = _mirrored(y + i - 1, height)
-        top, bottom = _mirrored(row - 1, height), _mirrored(row + 1, height)
-        for j in range(3):
-            at = _mirrored(x + j - 1, width)
-            left, right = _mirrored(at - 1, width), _mirrored(at + 1, width)
-            corners = whole(image[top, left, channel]) + whole(image[top, right, channel])
-            corners += whole(image[bottom, left, channel]) + whole(image[bottom, right, channel])
-            sides = whole(image[top, at, channel]) + whole(image[bottom, at, channel])
-            sides += whole(image[row, left, channel]) + whole(image[row, right, channel])
-            smooth[3 * i + j] = (corners + 2 * sides + 4 * whole(image[row, at, channel]) + 8) >> 4
-
-
-@compiled
-def _mirrored(place: int, side: int) -> int:
-    if side == 1:
-        return 0
-    if place < 0:
-        return -place
-    return place if place < side else 2 * side - 2 - place
-
-
-@compiled
-def certainties(probabilities: NDArray[np.float32], out: NDArray[np.float64]) -> int:
-    """Write |2p - 1| of those p (float32 [N]) between 0.02 and 0.98 into out [N], in their order; returns how many."""
+def uncertain(probabilities: NDArray[np.float32]) -> int:
+    """How many p of float32 [N] are between 0.02 and 0.98."""
     count = 0
     for p in probabilities:
-        # Written in any case and kept or not: which one it is cannot be foretold.
-        out[count] = abs(2.0 * np.float64(p) - 1.0)
         count += (p > np.float32(0.02)) & (p < np.float32(0.98))
     return count
 
 
 @compiled
-def flat_places(values: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Indices, ascending, of those of uint8 [N] that are not 0: few of many."""
-    places = np.empty(1024, np.int64)
+def certainties(probabilities: NDArray[np.float32], count: int) -> NDArray[np.float64]:
+    """|2p - 1| of those p of float32 [N] between 0.02 and 0.98, `count` of them, in their order."""
+    out = np.empty(count + 1)
     used = 0
-    for begin in range(0, values.size, 64):
-        block = values[begin : begin + 64]
-        some = np.uint8(0)
-        for value in block:
-            some |= value
-        if not some:
-            continue
-        if used + 64 > places.size:
-            longer = np.empty(2 * places.size, np.int64)
-            longer[:used] = places[:used]
-            places = longer
-        for i in range(block.size):
-            places[used] = begin + i
-            used += block[i] != 0
-    return places[:used].copy()
+    for p in probabilities:
+        # Written in any case and kept or not: which one it is cannot be foretold.
+        out[used] = abs(2.0 * np.float64(p) - 1.0)
+        used += (p > np.float32(0.02)) & (p < np.float32(0.98))
+    return out[:count]
+
+
+@compiled
+def settle(sums: NDArray[np.float32], mean: NDArray[np.float32], spread: NDArray[np.float32]) -> None:
+    """Replace mean and spread, float32 [N], where the sums [3, N] of `votes_at` have any weight."""
+    for i in range(mean.size):
+        weight = sums[0, i]
+        if weight:
+            mean[i] = sums[1, i] / weight
+            spread[i] = np.sqrt(max(sums[2, i] / weight - mean[i] * mean[i], np.float32(0)))
 
 
 @compiled

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from maskmend.patcher.columns import Columns
 from maskmend.patcher.errors import OptionError
 from maskmend.patcher.rle import Rle
 from maskmend.patcher.topology import connected_to
+
+Part = tuple[int, int, NDArray[np.uint64]]
+"""Bit columns of a part of the frame, and its first column and row, in px; the row a multiple of 64, so that words fit."""
 
 
 def arbitrate(coarse: Sequence[Rle], refined: Sequence[Rle], confidence: Sequence[float]) -> list[Rle]:
@@ -35,20 +39,22 @@ def arbitrate(coarse: Sequence[Rle], refined: Sequence[Rle], confidence: Sequenc
             f"{len(coarse)} coarse masks, {len(refined)} refined ones, {len(confidence)} confidences; give as many of each",
             field="refined",
         )
-    lost: dict[int, list[tuple[int, int, NDArray[np.bool_]]]] = {}
+    lost: dict[int, list[Part]] = {}
     changed = [before is not after for before, after in zip(coarse, refined, strict=True)]
     boxes = np.array([mask.bbox for mask in refined], np.int64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     for a, b in _touching(boxes, changed):
         x0, y0 = (int(v) for v in np.maximum(boxes[a, :2], boxes[b, :2]))
         x1, y1 = (int(v) for v in np.minimum(boxes[a, 2:], boxes[b, 2:]))
-        both = (refined[a].crop(x0, y0, x1, y1) & refined[b].crop(x0, y0, x1, y1)) > 0
+        part = x0, y0 - y0 % 64, x1, y1
+        both = Columns.of(refined[a], part).bits & Columns.of(refined[b], part).bits
         if not both.any():
             continue
-        had_a, had_b = coarse[a].crop(x0, y0, x1, y1) > 0, coarse[b].crop(x0, y0, x1, y1) > 0
+        had_a, had_b = Columns.of(coarse[a], part).bits, Columns.of(coarse[b], part).bits
+        rest = both & ~had_a & ~had_b
         a_first = confidence[a] >= confidence[b]
-        lost.setdefault(a, []).append((x0, y0, both & ~had_a & (had_b | (not a_first))))
-        lost.setdefault(b, []).append((x0, y0, both & ~had_b & (had_a | a_first)))
+        lost.setdefault(a, []).append((*part[:2], (both & ~had_a & had_b) | (rest * (not a_first))))
+        lost.setdefault(b, []).append((*part[:2], (both & ~had_b & had_a) | (rest * bool(a_first))))
     return [_without(mask, lost[n], coarse[n]) if n in lost else mask for n, mask in enumerate(refined)]
 
 
@@ -81,21 +87,26 @@ def companies(boxes: Sequence[tuple[int, int, int, int]], reach: int) -> list[li
 def _touching(boxes: NDArray[np.int64], changed: Sequence[bool]) -> Iterator[tuple[int, int]]:
     """Pairs (a < b) whose boxes (x0, y0, x1, y1) overlap and of which at least one was changed."""
     order = np.argsort(boxes[:, 0], kind="stable")
-    for place, n in enumerate(order):
-        # Sorted by their left side, all that can still touch follow, up to the first that begins right of this one.
-        end = np.searchsorted(boxes[order, 0], boxes[n, 2])
-        for m in order[place + 1 : end]:
-            overlap = min(boxes[n, 3], boxes[m, 3]) > max(boxes[n, 1], boxes[m, 1])
-            if overlap and boxes[m, 2] > boxes[m, 0] and (changed[n] or changed[m]):
-                yield int(min(n, m)), int(max(n, m))
+    # Sorted by their left side, all that can still touch follow, up to the first that begins right of this one.
+    ends = np.searchsorted(boxes[order, 0], boxes[order, 2]).tolist()
+    sides, numbers = boxes[order].tolist(), order.tolist()
+    for place, n in enumerate(numbers):
+        _, top, _, bottom = sides[place]
+        for other in range(place + 1, ends[place]):
+            m = numbers[other]
+            left, first, right, last = sides[other]
+            if min(bottom, last) > max(top, first) and right > left and (changed[n] or changed[m]):
+                yield min(n, m), max(n, m)
 
 
-def _without(mask: Rle, lost: list[tuple[int, int, NDArray[np.bool_]]], coarse: Rle) -> Rle:
-    if not any(part.any() for _, _, part in lost):
+def _without(mask: Rle, lost: list[Part], coarse: Rle) -> Rle:
+    if not any(bits.any() for _, _, bits in lost):
         return mask
     x, y, width, height = mask.bbox
-    kept = mask.crop(x, y, x + width, y + height)
-    for x0, y0, part in lost:
-        kept[y0 - y : y0 - y + part.shape[0], x0 - x : x0 - x + part.shape[1]][part] = 0
-    joined = connected_to(kept, coarse.crop(x, y, x + width, y + height))
-    return Rle.from_crop(joined, mask.height, mask.width, x, y)
+    region = x, y - y % 64, x + width, y + height
+    kept = Columns.of(mask, region)
+    for x0, y0, bits in lost:
+        column, word = x0 - x, (y0 - region[1]) // 64
+        kept.bits[column : column + bits.shape[0], word : word + bits.shape[1]] &= ~bits
+    joined = connected_to(kept, Columns.of(coarse, region))
+    return joined.to_rle(mask.height, mask.width, *region[:2])

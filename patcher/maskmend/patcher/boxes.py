@@ -67,13 +67,17 @@ def boundary_boxes(
     if not is_whole(seed) or not 0 <= seed < 2**32:
         raise OptionError("seed must be an integer from 0 to 2**32 - 1", field="seed")
     rle = as_rle(mask)
-    levels, x0, y0, height = boundary_levels(rle)
-    if not levels.size:
+    levels = boundary_levels(rle)
+    if not levels.width:
         return np.zeros((0, 4), np.int32)
-    dead = np.zeros(levels.shape[1:], np.uint64)
-    salt = np.uint64(_select.mix(np.uint64(int(seed) ^ _SALT)))
-    centres = _select.select(levels, dead, x0, y0, height, stencil(int(patch), float(nms)), ties == "hash", salt)
+    reach = stencil(int(patch), float(nms))
+    centres = _select.select(*levels, reach, ties == "hash", _salt(int(seed)))
     return _select.place(centres, int(patch), rle.width, rle.height, border == "reference")
+
+
+@lru_cache(maxsize=64)
+def _salt(seed: int) -> np.uint64:
+    return np.uint64(_select.mix(np.uint64(seed ^ _SALT)))
 
 
 @lru_cache(maxsize=64)

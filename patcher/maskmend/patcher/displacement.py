@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from maskmend.patcher import _near, _pieces
+from maskmend.patcher.columns import Columns
 from maskmend.patcher.rle import Rle
 
 
@@ -26,26 +27,17 @@ def max_displacement(coarse: Rle, refined: Rle) -> float:
     diagonal = float(np.hypot(coarse.height, coarse.width))
     if coarse.area in (0, coarse.height * coarse.width):
         return diagonal
-    x0, y0, x1, y1 = _around(coarse, refined)
-    before, after = coarse.crop(x0, y0, x1, y1), refined.crop(x0, y0, x1, y1)
-    # The crop's margin of one pixel is outside of both masks, but what lies beyond the frame is outside of nothing.
-    known = np.zeros(before.shape, np.uint8)
-    left, top = max(-x0, 0), max(-y0, 0)
-    known[top : coarse.height - y0, left : coarse.width - x0] = 1
-    farthest = 0.0
-    added, removed = after > before, after < before
-    if added.any():
-        farthest = float(cv2.distanceTransform(1 - before, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[added].max())
-    if removed.any():
-        inside = 1 - (known & (1 - before))
-        away = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        farthest = max(farthest, float(away[removed].max()))
-    return min(farthest, diagonal)
+    # Pixels beyond these lie no nearer, and what lies beyond the frame is outside of nothing.
+    region = _around(coarse, refined)
+    before, after = Columns.of(coarse, region), Columns.of(refined, region)
+    runs, _ = _pieces.joined(before.bits ^ after.bits, before.height, True)
+    farthest = _near.deepest(before.bits, before.height, runs, np.ones(len(runs), np.int32), 1)
+    return min(float(farthest[0]), diagonal)
 
 
 def _around(a: Rle, b: Rle) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) of both masks with a margin of one pixel."""
+    """(x0, y0, x1, y1) of both masks with a margin of one pixel within the frame."""
     boxes = [mask.bbox for mask in (a, b) if mask.area]
     x0, y0 = min(x for x, _, _, _ in boxes), min(y for _, y, _, _ in boxes)
     x1, y1 = max(x + w for x, _, w, _ in boxes), max(y + h for _, y, _, h in boxes)
-    return x0 - 1, y0 - 1, x1 + 1, y1 + 1
+    return max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 1, a.width), min(y1 + 1, a.height)

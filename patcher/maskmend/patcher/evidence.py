@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maskmend.patcher._near import places_of
 from maskmend.patcher.changes import Changes
+from maskmend.patcher.columns import Columns
 from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.errors import OptionError
 
@@ -93,35 +93,28 @@ class Evidence:
     """The changes of one instance, with what speaks for and against them.
 
     Attributes:
-        before: coarse mask, uint8 [h, w] of 0 and 1.
-        after: refined mask, the same.
+        before: the region of the coarse mask that was looked at, all of it and more.
+        after: the same of the refined mask.
         changes: in which regions they differ.
         edge: length of the coarse edge in px.
     """
 
-    before: NDArray[np.uint8]
-    after: NDArray[np.uint8]
+    before: Columns
+    after: Columns
     changes: Changes
     edge: int
 
-    def without_doubtful(self, caution: float, calibration: Calibration = DEFAULT_CALIBRATION) -> NDArray[np.uint8]:
+    def without_doubtful(self, caution: float, calibration: Calibration = DEFAULT_CALIBRATION) -> Columns:
         """The refined mask less the changes whose chance of being right is below `caution`."""
-        doubtful = np.concatenate([[False], calibration.change_chances(self.change_features()) < caution])
-        if not doubtful.any():
-            return self.after
-        kept = self.after.copy()
-        there = places_of(self.before ^ self.after)
-        # A change given back is one flipped again.
-        kept[there] ^= doubtful[self.changes.labels[there]]
-        return kept
+        doubtful = calibration.change_chances(self.change_features()) < caution
+        return self.changes.regions.flipped(self.after, doubtful) if doubtful.any() else self.after
 
-    def chance(self, mask: NDArray[np.uint8], calibration: Calibration = DEFAULT_CALIBRATION) -> float:
+    def chance(self, mask: Columns, calibration: Calibration = DEFAULT_CALIBRATION) -> float:
         """Chance that `mask`, the refined one less some of its changes, has a higher IoU than the coarse one."""
-        kept = np.zeros(len(self.changes.size) + 1, bool)
-        kept[self.changes.labels[places_of(mask ^ self.before)]] = True
-        if not kept[1:].any():
+        kept = self.changes.regions.present(Columns(mask.bits ^ self.before.bits, mask.height))
+        if not kept.any():
             return 1.0
-        return float(calibration.instance_chances(self.instance_features(kept[1:])[None])[0])
+        return float(calibration.instance_chances(self.instance_features(kept)[None])[0])
 
     def change_features(self) -> NDArray[np.float64]:
         """One row per change, one column per entry of `CHANGE_WEIGHTS`: float64 [R, 8]."""
@@ -157,7 +150,7 @@ class Evidence:
         )
 
     def _log_area(self) -> float:
-        return float(np.log(max(int(np.count_nonzero(self.before)), 1)))
+        return float(np.log(max(self.before.count(), 1)))
 
 
 def chances(features: NDArray[np.float64], weights: dict[str, float]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +36,18 @@ def window(side: int) -> NDArray[np.float32]:
     return np.outer(ramp, ramp).astype(np.float32)
 
 
+_window = lru_cache(maxsize=16)(window)
+
+
 def fade(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     """Move probabilities [N, P, P] towards one half by `window`.
 
     The side of one half that a mean of overlapping patches falls on is then that of their weighted mean, which
     `reassemble` needs to know nothing of.
     """
-    weights = window(probabilities.shape[-1])
-    return np.asarray((probabilities - np.float32(0.5)) * weights + np.float32(0.5), np.float32)
+    faded = np.empty(probabilities.shape, np.float32)
+    _blend.fade(probabilities, _window(probabilities.shape[-1]), faded)
+    return faded
 
 
 def probability_field(
@@ -57,7 +62,7 @@ def probability_field(
     """
     x0, y0, x1, y1 = region
     sums = np.zeros((3, y1 - y0, x1 - x0), np.float32)
-    _blend.gather(boxes, probabilities, window(probabilities.shape[-1]), x0, y0, sums)
+    _blend.gather(boxes, probabilities, _window(probabilities.shape[-1]), x0, y0, sums)
     weight, total, square = sums
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.divide(total, weight, out=total)
@@ -69,29 +74,26 @@ def probability_field(
 
 def field_at(
     votes: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]],
-    places: tuple[NDArray[np.int64], NDArray[np.int64]],
-    region: tuple[int, int, int, int],
+    starts: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    x0: int,
+    y0: int,
 ) -> ProbabilityField:
     """The field of several passes at some pixels only; a later pass replaces an earlier one where it looked again.
 
     Args:
         votes: of each pass, boxes and probabilities as of `probability_field`.
-        places: rows and columns int64 [N] of the pixels in the region, row by row, as `np.nonzero` gives them.
-        region: (x0, y0, x1, y1) in px.
+        starts: int64 [h + 1]; the pixels of row r of a region are number starts[r] to starts[r + 1] - 1.
+        columns: int64 [N], those of the pixels in the region, ascending within a row.
+        x0: column of the frame that the region begins at, in px.
+        y0: row of it.
 
     Returns:
         A field of float32 [N] each, otherwise as of `probability_field`.
     """
-    x0, y0, _, y1 = region
-    rows, columns = places
-    starts = np.searchsorted(rows, np.arange(y1 - y0 + 1))
-    mean = np.full(len(rows), np.nan, np.float32)
-    spread = mean.copy()
+    mean, spread = np.full((2, len(columns)), np.nan, np.float32)
     for boxes, probabilities in votes:
-        sums = np.zeros((3, len(rows)), np.float32)
-        _near.votes_at(boxes, probabilities, window(probabilities.shape[-1]), x0, y0, starts, columns, sums)
-        known = np.flatnonzero(sums[0])
-        weight, total, square = sums[:, known]
-        mean[known] = total / weight
-        spread[known] = np.sqrt(np.maximum(square / weight - mean[known] ** 2, 0.0))
+        sums = np.zeros((3, len(columns)), np.float32)
+        _near.votes_at(boxes, probabilities, _window(probabilities.shape[-1]), x0, y0, starts, columns, sums)
+        _near.settle(sums, mean, spread)
     return ProbabilityField(mean, spread)

@@ -251,7 +251,8 @@ def _codec_ints(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
 
 def is_whole(value: object) -> bool:
     """Whether a value is an integer and not a bool."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    # Nearly all are plain integers, and this is asked several times for every mask.
+    return type(value) is int or (isinstance(value, (int, np.integer)) and not isinstance(value, bool))
 
 
 def _shown(side: int | None) -> str:
