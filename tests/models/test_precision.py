@@ -15,7 +15,6 @@ from maskmend.models.exporters.parity import sample
 from maskmend.models.gate import TOLERANCE, Gate
 from maskmend.models.precision import has_int8
 from maskmend.models.runtimes import create_runtime
-from maskmend.models.runtimes.pool import MICRO_BATCH
 from maskmend.models.zoo import SHIPPED, Weights, list_weights, resolve_weights
 from maskmend.patcher.errors import OptionError, WeightsError
 
@@ -103,15 +102,17 @@ def test_int8_says_about_the_same_and_is_not_fp32() -> None:
 
 def test_a_patch_in_int8_is_the_same_in_any_company_on_any_number_of_threads() -> None:
     weights = int8_of(resolve_weights(BPR))
-    patches = sample(2 * MICRO_BATCH + 3, 128)
+    from maskmend.models.runtimes.openvino import INT8_BATCH
+
+    patches = sample(2 * INT8_BATCH + 3, 128)
     network = create_runtime("openvino", weights, threads=1)
     together = network.run(patches)
     pieces = np.concatenate([network.run(patches[i : i + 3]) for i in range(0, len(patches), 3)])
     assert together.tobytes() == pieces.tobytes()
     order = np.random.default_rng(2).permutation(len(patches))
     assert network.run(patches[order]).tobytes() == together[order].tobytes()
-    for place in range(MICRO_BATCH):
-        company = sample(MICRO_BATCH, 128) * 10
+    for place in range(INT8_BATCH):
+        company = sample(INT8_BATCH, 128) * 10
         company[place] = patches[0]
         assert network.run(company)[place].tobytes() == together[0].tobytes()
     for threads in (2, 3, 8):
