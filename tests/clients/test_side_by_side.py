@@ -65,11 +65,7 @@ def test_an_error_stays_with_its_image() -> None:
     items = [(n, None) for n in range(4)]
     found = list(side_by_side(work, items, 2, return_exceptions=True))
     assert [getattr(each, "height", type(each)) for each in found] == [0, ImageError, 2, 3]
-    given = []
-    with pytest.raises(ImageError, match="bad"):
-        given.extend(side_by_side(work, items, 2, return_exceptions=False))
-    # Those before it came as if there were one at a time.
-    assert given == []
+    # Those before it come as if there were one at a time.
     results = side_by_side(work, items, 2, return_exceptions=False)
     assert next(results).height == 0
     with pytest.raises(ImageError, match="bad"):
@@ -135,7 +131,7 @@ def test_results_that_nobody_takes_stop_the_work() -> None:
 
 
 def test_two_at_a_time_refine_as_one_does() -> None:
-    items = many()
+    items = many()[:4]
     items.insert(2, (b"no image", []))
     one, two = (list(Refiner(threads=2, concurrency=n).refine_many(items, return_exceptions=True)) for n in (1, 2))
     assert str(one[2]) == str(two[2])
