@@ -23,7 +23,7 @@ IMAGES = ROOT / "samples" / "images"
 
 load = loader("performance")
 measuring, scenes, published, cascadepsp = map(load, ("measuring", "scenes", "published_shape", "cascadepsp"))
-peers, growth, first_result = map(load, ("peers", "growth", "first_result"))
+peers, growth, first_result, whole_job = map(load, ("peers", "growth", "first_result", "whole_job"))
 
 
 def call(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -179,3 +179,21 @@ def test_a_fresh_process_is_timed_to_its_end() -> None:
     assert rows["maskmend refine, one image"]["processor_s"] > rows["python, import numpy"]["processor_s"] > 0
     with pytest.raises(SystemExit, match="ended with code 3"):
         first_result.finished([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_a_whole_job_by_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole_job, "WAYS", {name: way for name, way in whole_job.WAYS.items() if "auto" not in name})
+    records = [{**record, "id": n} for n, record in enumerate(json.loads(SAMPLE.read_text()))]
+    names = dict.fromkeys(record["file_name"] for record in records)
+    ids = {record["file_name"]: record["image_id"] for record in records}
+    document = {"images": [{"id": ids[name], "file_name": name} for name in names], "annotations": records}
+    (tmp_path / "all.json").write_text(json.dumps(document))
+    written, arguments = tmp_path / "figures.json", ("--photographs", 2, "--repeats", 1, "--threads", 1)
+    call(whole_job, monkeypatch, tmp_path / "all.json", "--images", IMAGES, *arguments, "--json", written)
+    figures = json.loads(written.read_text())
+    first = list(names)[:2]
+    assert figures["instances"] == sum(record["file_name"] in first for record in records)
+    assert figures["same_bytes"]
+    for name, row in figures["ways"].items():
+        assert 0 < row["at_work"] < 1
+        assert ("of_the_processor" in row) == name.endswith("one at a time")

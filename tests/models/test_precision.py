@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from company import COUNT, check_any_company
+from company import check_any_company, some
 
 from maskmend.models import load_refiner, precision
 from maskmend.models.exporters.parity import sample
 from maskmend.models.gate import TOLERANCE, Gate
 from maskmend.models.precision import has_int8
 from maskmend.models.runtimes import create_runtime
-from maskmend.models.runtimes.pool import MICRO_BATCH
 from maskmend.models.zoo import SHIPPED, Weights, list_weights, resolve_weights
 from maskmend.patcher.errors import OptionError, WeightsError
 
@@ -104,9 +103,11 @@ def test_int8_says_about_the_same_and_is_not_fp32() -> None:
 
 def test_a_patch_in_int8_is_the_same_in_any_company_on_any_number_of_threads() -> None:
     weights = int8_of(resolve_weights(BPR))
-    patches = sample(COUNT, 128)
+    from maskmend.models.runtimes.openvino import INT8_BATCH
+
+    patches = sample(some(INT8_BATCH), 128)
     network = create_runtime("openvino", weights, threads=1)
-    together = check_any_company(network.run, patches, lambda _: sample(MICRO_BATCH, 128) * 10)
+    together = check_any_company(network.run, patches, lambda _: sample(INT8_BATCH, 128) * 10, INT8_BATCH)
     for threads in (2, 3, 8):
         other = create_runtime("openvino", weights, threads=threads)
         assert other.run(patches).tobytes() == together.tobytes()

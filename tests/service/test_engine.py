@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from maskmend.patcher.errors import ImageError, MaskError, OptionError
 from maskmend.patcher.evidence import DEFAULT_CALIBRATION
 from maskmend.patcher.field import fade
 from maskmend.patcher.guard import ALREADY_RIGHT, changed_pixels
-from maskmend.service import Engine, EngineOptions
+from maskmend.service import Engine, EngineOptions, StageTimes
 from maskmend.service.engine import EMPTY_MASK, FULL_MASK
 
 
@@ -182,6 +184,48 @@ def test_stage_times_add_up() -> None:
     assert engine.stages.seconds["network"] > 0
     assert engine.stages.total == pytest.approx(sum(engine.stages.seconds.values()))
     assert sum(engine.stages.share(stage) for stage in engine.stages.seconds) == pytest.approx(1)
+
+
+def test_stages_that_overlap_are_told_by_the_clock_too() -> None:
+    whole = StageTimes()
+    parts = [StageTimes(whole) for _ in range(2)]
+    with parts[0].measure("network"), parts[1].measure("network"):
+        time.sleep(0.02)
+    both = sum(part.seconds["network"] for part in parts)
+    assert whole.seconds["network"] == pytest.approx(both)
+    # The second is within the first.
+    assert whole.clock("network") == pytest.approx(parts[0].seconds["network"])
+    assert both >= 2 * parts[1].seconds["network"] >= 0.04
+    assert whole.clock("guard") == parts[0].clock("guard") == 0
+    with pytest.raises(ValueError, match="bad"), parts[0].measure("guard"):
+        raise ValueError("bad")
+    assert whole.clock("guard") == parts[0].clock("guard") > 0
+
+
+def test_patches_use_their_memory_again_and_the_check_comes_first() -> None:
+    image, masks = real_case(3)
+    refiner = load_refiner(threads=1)
+    forward, places, checks = refiner.forward, set(), []
+
+    def seen(patches: np.ndarray) -> np.ndarray:
+        places.add(patches.base.ctypes.data)
+        return forward(patches)
+
+    refiner.forward = seen  # type: ignore[method-assign]
+    engine = Engine(refiner)
+    engine.check = lambda: checks.append(len(places))
+    first, again = (engine.refine_image(image, masks) for _ in range(2))
+    assert first == again
+    assert len(places) == 1
+    assert checks[0] == 0
+    assert len(checks) >= 2
+
+    def stop() -> None:
+        raise InterruptedError
+
+    engine.check = stop
+    with pytest.raises(InterruptedError):
+        engine.refine_image(image, masks)
 
 
 def test_wrong_inputs_are_named() -> None:

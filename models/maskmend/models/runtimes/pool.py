@@ -37,11 +37,19 @@ class Pool:
     Args:
         threads: how many.
         prepare: called once in each thread.
-        part: patches that one call takes at most, a multiple of MICRO_BATCH.
+        micro: patches of a micro-batch, always the same for a network.
+        part: patches that one call takes at most, a multiple of `micro`; None for one micro-batch.
     """
 
-    def __init__(self, threads: int, prepare: Callable[[], None] | None = None, *, part: int = MICRO_BATCH) -> None:
-        self._part = part
+    def __init__(
+        self,
+        threads: int,
+        prepare: Callable[[], None] | None = None,
+        *,
+        micro: int = MICRO_BATCH,
+        part: int | None = None,
+    ) -> None:
+        self._micro, self._part = micro, part or micro
         self._workers = ThreadPoolExecutor(threads, "maskmend-network", initializer=prepare)
         self._process = os.getpid()
 
@@ -63,12 +71,12 @@ class Pool:
             raise RuntimeUnavailableError(
                 "the refiner was loaded before this process was forked; load it in here, or use spawn", field="runtime"
             )
-        return np.concatenate(list(self._workers.map(run_part, _parts(batch, self._part))))[: len(batch)]
+        return np.concatenate(list(self._workers.map(run_part, _parts(batch, self._micro, self._part))))[: len(batch)]
 
 
-def _parts(batch: Batch, most: int) -> list[Batch]:
+def _parts(batch: Batch, micro: int, most: int) -> list[Batch]:
     """Cut a batch into whole micro-batches, as many together as make `most`."""
-    parts, together = micro_batches(batch, MICRO_BATCH), most // MICRO_BATCH
+    parts, together = micro_batches(batch, micro), most // micro
     if together == 1:
         return parts
     return [np.concatenate(parts[start : start + together]) for start in range(0, len(parts), together)]
