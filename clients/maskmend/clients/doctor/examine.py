@@ -1,0 +1,159 @@
+"""The whole examination: the machine, the packages, and each thing tried in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import maskmend.patcher
+from maskmend.clients.doctor import extras, machine
+from maskmend.clients.doctor.findings import Check, Report
+from maskmend.clients.doctor.probe import INSTALL, KEY_VARIABLE, again
+
+RUNTIMES = ("openvino", "onnx", "torch", "torch-cuda", "tensorrt")
+"""Runtimes that are tried; `torch-cuda` is PyTorch on a GPU."""
+_MODULE = "maskmend.clients.doctor.probe"
+_LONGEST_SAID = 300
+
+
+def examine(
+    *,
+    weights: Sequence[str] = (),
+    server: str | None = None,
+    api_key: str | None = None,
+    ca_file: Path | None = None,
+    triton_url: str | None = None,
+    timeout: float = 120.0,
+    saw: Callable[[str], None] = lambda what: None,
+) -> Report:
+    """Look at everything.
+
+    Args:
+        weights: names or paths of sets to try; every shipped set if there is none.
+        server: URL of a maskmend server that should answer.
+        api_key: shown to it.
+        ca_file: authorities for its certificate.
+        triton_url: see `maskmend.models.runtimes.triton_url.parse_triton_url`.
+        timeout: seconds for each thing that is tried.
+        saw: called with what is tried next.
+    """
+    checks: list[Check] = []
+
+    def tried(area: str, label: str, *arguments: str) -> None:
+        saw(label)
+        checks.extend(_probe(area, label, arguments, timeout, api_key))
+
+    tried("geometry", "geometry")
+    tried("weights", "weights", *weights)
+    for name in RUNTIMES:
+        if name == "torch-cuda" and _state(checks, "torch") == "missing":
+            continue
+        tried("runtime", name, name, *weights)
+    if not any(check.area == "runtime" and check.state == "works" for check in checks):
+        checks.append(
+            Check(
+                "runtime",
+                "any",
+                "missing",
+                "masks can be refined at a server only",
+                INSTALL["openvino"] + " (to refine here)",
+            )
+        )
+    if triton_url is not None:
+        tried("triton", "triton", triton_url, *weights)
+    if server is not None:
+        tried("server", _host(server), server, str(timeout), str(ca_file or ""))
+    return Report(
+        version("maskmend"), str(Path(maskmend.patcher.__file__).parents[1]), machine.look(), extras.look(), checks
+    )
+
+
+def _probe(area: str, label: str, arguments: Sequence[str], timeout: float, api_key: str | None) -> Iterator[Check]:
+    """What one process says, and how it ended where it did not come to its end."""
+    # Where the user is, modules of other things may lie about: -P keeps them out.
+    command = [sys.executable, "-P", "-m", _MODULE, area, *arguments]
+    environment = dict(os.environ)
+    if api_key is not None:
+        environment[KEY_VARIABLE] = api_key
+    # Files, not pipes: what was said before a hang is not lost, and a child of the child holds nothing up.
+    with tempfile.TemporaryFile() as answers, tempfile.TemporaryFile() as noise:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=answers, stderr=noise, env=environment, start_new_session=True
+        )
+        try:
+            ended = _how_it_ended(process.wait(timeout))
+        except subprocess.TimeoutExpired:
+            ended = f"did not come to an end in {timeout:g} s"
+        finally:
+            _end(process)
+        answers.seek(0)
+        noise.seek(0)
+        said, last = answers.read().splitlines(), _last_line(noise.read())
+    done = False
+    for line in said:
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if found.get("done"):
+            done = True
+            continue
+        found["name"] = label if area == "server" else found["name"]
+        yield Check(area=area, **found)
+    if not done:
+        yield Check(area, label, "broken", ended + (f": {last}" if last else ""), _remedy(area, label, ended))
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        try:
+            return f"its process was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"its process was ended by signal {-code}"
+    return f"its process ended with exit code {code}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (AttributeError, OSError):
+        process.kill()
+    process.wait()
+
+
+def _remedy(area: str, label: str, ended: str) -> str:
+    if area == "runtime":
+        runtime = label.partition("-")[0]
+        return f"{again(runtime)} (the {label} runtime: {ended}); until then choose another --runtime"
+    if area == "server":
+        return "is the address right, and does `maskmend serve` run there? See its /healthz/ready"
+    if area == "triton":
+        return f"{again('triton')} (triton: {ended})"
+    return f"pip install --force-reinstall --no-cache-dir maskmend ({label}: {ended})"
+
+
+def _last_line(text: bytes) -> str:
+    lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1][:_LONGEST_SAID] if lines else ""
+
+
+def _state(checks: Sequence[Check], name: str) -> str:
+    return next((check.state for check in checks if check.area == "runtime" and check.name.split()[0] == name), "")
+
+
+def _host(url: str) -> str:
+    """Where a URL leads, without what else it may hold."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    except ValueError:
+        return "server"
