@@ -1,8 +1,8 @@
 """Golden vectors: patches, and what a set of weights says of them. They tell whether a runtime computes here what it should.
 
 They lie beside the weights, in `golden/NAME.npz`: `patches`, uint8 [N, 4, S, S] (R, G, B in grey levels, mask 0 or 1),
-`probabilities`, uint16 [N, P, P] (65535 is 1), and `onnx_sha256` of the weights they were computed with. benchmarks/quality/golden.py
-makes them, with PyTorch in float32.
+`probabilities`, uint16 [N, P, P] (65535 is 1), and `onnx_sha256` of the weights they were computed with.
+benchmarks/quality/golden.py makes them, with PyTorch in float32.
 """
 
 from __future__ import annotations

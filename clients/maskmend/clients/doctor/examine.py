@@ -70,7 +70,10 @@ def examine(
     if triton_url is not None:
         tried("triton", "triton", triton_url, *weights)
     if server is not None:
-        tried("server", _host(server), server, str(timeout), str(ca_file or ""))
+        # The call has all of the time for itself, and Python some more to start.
+        saw("server")
+        arguments = (server, str(timeout), str(ca_file or ""))
+        checks.extend(_probe("server", _host(server), arguments, timeout + 30, api_key))
     return Report(
         version("maskmend"), str(Path(maskmend.patcher.__file__).parents[1]), machine.look(), extras.look(), checks
     )
@@ -91,9 +94,11 @@ def _probe(area: str, label: str, arguments: Sequence[str], timeout: float, api_
         try:
             ended = _how_it_ended(process.wait(timeout))
         except subprocess.TimeoutExpired:
-            ended = f"did not come to an end in {timeout:g} s"
-        finally:
             _end(process)
+            ended = f"did not come to an end in {timeout:g} s"
+        except BaseException:
+            _end(process)
+            raise
         answers.seek(0)
         noise.seek(0)
         said, last = answers.read().splitlines(), _last_line(noise.read())

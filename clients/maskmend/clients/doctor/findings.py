@@ -54,16 +54,15 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether nothing that is installed, or that was asked for, is broken."""
-        return not any(each.state == "broken" for each in (*self.extras, *self.checks))
+        states = [*(extra.state for extra in self.extras), *(check.state for check in self.checks)]
+        return "broken" not in states
 
     @property
     def remedies(self) -> list[str]:
         """What to do, what is broken before what is missing, each once."""
-        ranked = sorted(
-            (each for each in (*self.extras, *self.checks) if each.remedy and each.state != "works"),
-            key=lambda each: each.state != "broken",
-        )
-        return list(dict.fromkeys([*(each.remedy for each in ranked), *self.machine.remedies]))
+        found: list[Extra | Check] = [*self.extras, *self.checks]
+        wanted = [each.remedy for state in ("broken", "missing") for each in found if each.state == state]
+        return list(dict.fromkeys(remedy for remedy in (*wanted, *self.machine.remedies) if remedy))
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""

@@ -1,6 +1,7 @@
 """One thing tried, in a process of its own: `python -P -m maskmend.clients.doctor.probe AREA ARGUMENT...`.
 
-Prints one JSON object a line, a `Check` each, and as its last word `{"done": true}`. Whatever libraries print goes to standard error.
+Prints one JSON object a line, a `Check` each, and as its last word `{"done": true}`. Whatever libraries print goes to
+standard error.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ INSTALL = {
 }
 MADE_TO = {"openvino": ("fp32", "bf16", "int8"), "torch-cuda": ("fp32", "bf16", "fp16")}
 """Precisions that are tried; fp32 alone of the others."""
+
+_ANEW = "pip install --force-reinstall --no-cache-dir --no-deps maskmend (a file of its weights is damaged)"
 
 
 def again(runtime: str) -> str:
@@ -61,6 +64,7 @@ def geometry() -> Iterator[Check]:
 def weights(*names: str) -> Iterator[Check]:
     """Files of weights against the SHA-256 of their manifests."""
     from maskmend.models import list_weights, resolve_weights
+    from maskmend.models.zoo import SHIPPED
 
     for name in names or [found.manifest.name for found in list_weights()]:
         try:
@@ -77,9 +81,8 @@ def weights(*names: str) -> Iterator[Check]:
             try:
                 each.verify()
             except MaskmendError as error:
-                yield _failed(
-                    "weights", label, error, "pip install --force-reinstall --no-cache-dir --no-deps maskmend"
-                )
+                ours = each.folder.is_relative_to(SHIPPED)
+                yield _failed("weights", label, error, _ANEW if ours else "")
                 continue
             short = ", ".join(f"{kind} {digest[:12]}" for kind, digest in each.manifest.sha256.items())
             yield Check("weights", label, "works", f"SHA-256 right: {short}", facts={"sha256": each.manifest.sha256})
@@ -89,7 +92,9 @@ def runtime(kind: str, *names: str) -> Iterator[Check]:
     """One runtime: golden patches of each set of weights, in each precision."""
     name, _, device = kind.partition("-")
     if importlib.util.find_spec(MODULES[name]) is None:
-        yield Check("runtime", kind, "missing", "not installed", f"{INSTALL[name]} (for the {name} runtime)")
+        # What needs a GPU is recommended to nobody who may have none.
+        remedy = "" if name == "tensorrt" else f"{INSTALL[name]} (for the {name} runtime)"
+        yield Check("runtime", kind, "missing", "not installed", remedy)
         return
     if device and not _has_gpu():
         yield Check("runtime", kind, "missing", "PyTorch finds no GPU")
