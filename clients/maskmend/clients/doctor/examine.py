@@ -18,9 +18,9 @@ from maskmend.clients.doctor import extras, machine
 from maskmend.clients.doctor.findings import Check, Report
 from maskmend.clients.doctor.probe import INSTALL, KEY_VARIABLE, again
 
-RUNTIMES = ("openvino", "onnx", "torch", "torch-cuda", "tensorrt")
-"""Runtimes that are tried; `torch-cuda` is PyTorch on a GPU."""
-_MODULE = "maskmend.clients.doctor.probe"
+RUNTIMES = ("openvino", "onnx", "torch", "tensorrt")
+"""Runtimes of this machine."""
+_PROGRAM = "from maskmend.clients.doctor.probe import main; main()"
 _LONGEST_SAID = 300
 
 
@@ -54,8 +54,6 @@ def examine(
     tried("geometry", "geometry")
     tried("weights", "weights", *weights)
     for name in RUNTIMES:
-        if name == "torch-cuda" and _state(checks, "torch") == "missing":
-            continue
         tried("runtime", name, name, *weights)
     if not any(check.area == "runtime" and check.state == "works" for check in checks):
         checks.append(
@@ -82,7 +80,7 @@ def examine(
 def _probe(area: str, label: str, arguments: Sequence[str], timeout: float, api_key: str | None) -> Iterator[Check]:
     """What one process says, and how it ended where it did not come to its end."""
     # Where the user is, modules of other things may lie about: -P keeps them out.
-    command = [sys.executable, "-P", "-m", _MODULE, area, *arguments]
+    command = [sys.executable, "-P", "-c", _PROGRAM, area, *arguments]
     environment = dict(os.environ)
     if api_key is not None:
         environment[KEY_VARIABLE] = api_key
@@ -137,8 +135,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _remedy(area: str, label: str, ended: str) -> str:
     if area == "runtime":
-        runtime = label.partition("-")[0]
-        return f"{again(runtime)} (the {label} runtime: {ended}); until then choose another --runtime"
+        return f"{again(label)} (the {label} runtime: {ended}); until then choose another --runtime"
     if area == "server":
         return "is the address right, and does `maskmend serve` run there? See its /healthz/ready"
     if area == "triton":
@@ -149,10 +146,6 @@ def _remedy(area: str, label: str, ended: str) -> str:
 def _last_line(text: bytes) -> str:
     lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1][:_LONGEST_SAID] if lines else ""
-
-
-def _state(checks: Sequence[Check], name: str) -> str:
-    return next((check.state for check in checks if check.area == "runtime" and check.name.split()[0] == name), "")
 
 
 def _host(url: str) -> str:

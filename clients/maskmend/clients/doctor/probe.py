@@ -1,4 +1,4 @@
-"""One thing tried, in a process of its own: `python -P -m maskmend.clients.doctor.probe AREA ARGUMENT...`.
+"""One thing tried, in a process of its own, that `examine` starts with the arguments AREA ARGUMENT...
 
 Prints one JSON object a line, a `Check` each, and as its last word `{"done": true}`. Whatever libraries print goes to
 standard error.
@@ -88,22 +88,21 @@ def weights(*names: str) -> Iterator[Check]:
             yield Check("weights", label, "works", f"SHA-256 right: {short}", facts={"sha256": each.manifest.sha256})
 
 
-def runtime(kind: str, *names: str) -> Iterator[Check]:
-    """One runtime: golden patches of each set of weights, in each precision."""
-    name, _, device = kind.partition("-")
+def runtime(name: str, *names: str) -> Iterator[Check]:
+    """One runtime: golden patches of each set of weights, in each precision. PyTorch on a GPU too, where there is one."""
     if importlib.util.find_spec(MODULES[name]) is None:
         # What needs a GPU is recommended to nobody who may have none.
         remedy = "" if name == "tensorrt" else f"{INSTALL[name]} (for the {name} runtime)"
-        yield Check("runtime", kind, "missing", "not installed", remedy)
-        return
-    if device and not _has_gpu():
-        yield Check("runtime", kind, "missing", "PyTorch finds no GPU")
+        yield Check("runtime", name, "missing", "not installed", remedy)
         return
     from maskmend.models import list_weights
 
-    for each in names or [found.manifest.name for found in list_weights()]:
-        for precision in MADE_TO.get(kind, ("fp32",)):
-            yield from _tried("runtime", kind, each, precision, runtime=name, device=device or None)
+    every = names or [found.manifest.name for found in list_weights()]
+    for label in (name, "torch-cuda") if name == "torch" and _has_gpu() else (name,):
+        for each in every:
+            for precision in MADE_TO.get(label, ("fp32",)):
+                device = "cuda" if label == "torch-cuda" else None
+                yield from _tried("runtime", label, each, precision, runtime=name, device=device)
 
 
 def triton(url: str, *names: str) -> Iterator[Check]:
@@ -195,8 +194,11 @@ def _tried(area: str, label: str, name: str, precision: str, **options: Any) -> 
 
 
 def _has_gpu() -> bool:
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError):
+        # It is said of each set of weights.
+        return False
     return bool(torch.cuda.is_available())
 
 
@@ -233,7 +235,3 @@ def main() -> None:
     answers.close()
     # What a library does at its end is of no interest here, and has been seen to hang.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
