@@ -119,6 +119,20 @@ def test_the_source_archive_holds_what_a_wheel_is_made_of(dist: Path) -> None:
     assert {parts[:2] for parts in names if len(parts) > 1} == {(layer, "maskmend") for layer in LAYERS}
 
 
+def bring_kernels(target: Path) -> None:
+    """Compiled kernels of the checkout for the same sources elsewhere: to compile them anew would test numba, for 20 s.
+
+    numba knows a source by its size and time of change; that the text is the same, another test says.
+    """
+    for name, file in shipped().items():
+        if file.suffix == ".py":
+            changed = file.stat()
+            os.utime(target / name, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+            for kernel in (file.parent / "__pycache__").glob(f"{file.stem}.*.nb[ci]"):
+                (target / name).parent.joinpath("__pycache__").mkdir(exist_ok=True)
+                shutil.copy(kernel, (target / name).parent / "__pycache__")
+
+
 def refined(python: Path, coarse: Path, output: Path, environment: dict[str, str]) -> bytes:
     images = REPOSITORY / "samples" / "images"
     command = [python, "-m", "maskmend.clients.cli", "refine", coarse, "--images", images, "-o", output]
@@ -157,6 +171,7 @@ def test_the_wheel_in_a_clean_virtual_environment_refines_to_the_same_bytes(whee
     # A .pth file of that folder, such as that of an editable maskmend, is not read.
     needed = [place for place in sys.path if Path(place).name == "site-packages"]
     (target / "needed.pth").write_text("\n".join(needed) + "\n")
+    bring_kernels(target)
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     code = "import maskmend.clients as c, maskmend.patcher as p; print(c.__file__); print(p.__file__)"
     places = subprocess.run([python, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True, check=True)
