@@ -126,7 +126,7 @@ def test_missing_extras_are_no_fault_and_named_with_their_pip_line(sparse: Path,
     states = {extra["name"]: extra["state"] for extra in report["extras"]}
     assert states["base"] == states["cpu"] == "works"
     assert states["onnx"] == states["ray"] == states["train"] == "missing"
-    assert "pip install 'maskmend[ray]' (brings ray)" in report["what_to_do"]
+    assert "pip install 'maskmend[ray]' (brings ray)" in report["could_have"]
 
 
 @pytest.mark.parametrize(

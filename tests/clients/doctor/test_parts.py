@@ -153,6 +153,7 @@ def test_what_hangs_is_ended_and_reported(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PYTHONPATH", path)
     (check,) = _probe("runtime", "onnx", ["onnx", "bpr-small"], 3.0, None)
     assert (check.state, check.said) == ("broken", "did not come to an end in 3 s")
+    assert check.remedy.startswith("try again with a longer --timeout")
     assert "maskmend[onnx]" in check.remedy
 
 
@@ -169,15 +170,18 @@ def test_urls_are_shown_without_what_may_be_secret(url: str, shown: str) -> None
     assert _host(url) == shown
 
 
-def test_what_is_broken_is_told_before_what_is_missing_and_each_once() -> None:
+def test_what_to_do_is_said_once_and_apart_from_what_could_be_had() -> None:
     checks = [
         Check("runtime", "a", "missing", "", "install a"),
         Check("runtime", "b", "broken", "", "mend b"),
         Check("runtime", "c", "broken", "", "mend b"),
         Check("runtime", "d", "works", "", "nothing"),
+        Check("runtime", "any", "missing", "", "install any"),
     ]
     here = machine.look(Path("/nowhere"), Path("/nowhere"))
-    report = Report("1", "", here, [], checks)
-    assert report.remedies == ["mend b", "install a"]
+    absent = extras.look(['no-such-package; extra == "more"'])
+    report = Report("1", "", here, absent, checks)
+    assert report.what_to_do == ["mend b"]
+    assert report.could_have == ["pip install 'maskmend[more]' (brings no-such-package)", "install any"]
     assert not report.ok
-    assert Report("1", "", here, [], checks[::3]).ok
+    assert Report("1", "", here, absent, checks[::3]).ok

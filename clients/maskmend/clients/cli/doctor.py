@@ -26,7 +26,7 @@ def doctor(
     api_key: str = typer.Option(None, "--api-key", envvar="MASKMEND_API_KEY", help="Shown to that server."),
     ca_file: Path = typer.Option(None, "--ca-file", help="PEM file of authorities for that server's certificate."),
     triton_url: str = typer.Option(None, "--triton-url", help="Triton servers that should answer, as for `refine`."),
-    timeout: float = typer.Option(120.0, "--timeout", help="Seconds for each thing that is tried."),
+    timeout: float = typer.Option(300.0, "--timeout", help="Seconds for each thing that is tried."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:
     """Say what is installed, what of it works, and what to do about what does not.
@@ -91,10 +91,10 @@ def _lines(report: Report) -> Iterator[str]:
             yield f"\n{title}"
         for check in checks:
             yield f"  {check.state:8}{check.name}: {check.said}"
-    if report.remedies:
-        yield "\nWhat to do"
-        for remedy in report.remedies:
-            yield f"  {remedy}"
+    for title, lines in (("What to do", report.what_to_do), ("Should you want it", report.could_have)):
+        if lines:
+            yield f"\n{title}"
+        yield from (f"  {line}" for line in lines)
     yield "\nAll that is installed works." if report.ok else "\nSomething does not work; see above."
 
 

@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 
 import maskmend.patcher
 from maskmend.clients.doctor import extras, machine
-from maskmend.clients.doctor.findings import Check, Report
+from maskmend.clients.doctor.findings import ANY, Check, Report
 from maskmend.clients.doctor.probe import INSTALL, KEY_VARIABLE, again
 
 RUNTIMES = ("openvino", "onnx", "torch", "tensorrt")
 """Runtimes of this machine."""
 _PROGRAM = "from maskmend.clients.doctor.probe import main; main()"
 _LONGEST_SAID = 300
+_LATE = "did not come to an end in {:g} s"
 
 
 def examine(
@@ -31,7 +32,7 @@ def examine(
     api_key: str | None = None,
     ca_file: Path | None = None,
     triton_url: str | None = None,
-    timeout: float = 120.0,
+    timeout: float = 300.0,
     saw: Callable[[str], None] = lambda what: None,
 ) -> Report:
     """Look at everything.
@@ -59,7 +60,7 @@ def examine(
         checks.append(
             Check(
                 "runtime",
-                "any",
+                ANY,
                 "missing",
                 "masks can be refined at a server only",
                 INSTALL["openvino"] + " (to refine here)",
@@ -93,7 +94,7 @@ def _probe(area: str, label: str, arguments: Sequence[str], timeout: float, api_
             ended = _how_it_ended(process.wait(timeout))
         except subprocess.TimeoutExpired:
             _end(process)
-            ended = f"did not come to an end in {timeout:g} s"
+            ended = _LATE.format(timeout)
         except BaseException:
             _end(process)
             raise
@@ -134,13 +135,20 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _remedy(area: str, label: str, ended: str) -> str:
+    if ended.startswith(_LATE.partition("{")[0]) and area in ("geometry", "weights", "runtime"):
+        # A machine that is busy, or compiles the kernels for the first time, is more likely than a damaged library.
+        return f"try again with a longer --timeout; if {label} still does not end: {_anew(area, label)}"
     if area == "runtime":
-        return f"{again(label)} (the {label} runtime: {ended}); until then choose another --runtime"
+        return f"{_anew(area, label)} (the {label} runtime: {ended}); until then choose another --runtime"
     if area == "server":
         return "is the address right, and does `maskmend serve` run there? See its /healthz/ready"
     if area == "triton":
         return f"{again('triton')} (triton: {ended})"
-    return f"pip install --force-reinstall --no-cache-dir maskmend ({label}: {ended})"
+    return f"{_anew(area, label)} ({label}: {ended})"
+
+
+def _anew(area: str, label: str) -> str:
+    return again(label) if area == "runtime" else "pip install --force-reinstall --no-cache-dir numba numpy maskmend"
 
 
 def _last_line(text: bytes) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from maskmend.clients.doctor.extras import Extra
 from maskmend.clients.doctor.machine import Machine
 
+ANY = "any"
+"""Name of the check that at least one runtime works."""
 State = Literal["works", "broken", "missing"]
 
 
@@ -58,11 +60,19 @@ class Report:
         return "broken" not in states
 
     @property
-    def remedies(self) -> list[str]:
-        """What to do, what is broken before what is missing, each once."""
+    def what_to_do(self) -> list[str]:
+        """What to do about what is broken, and about the machine, each once."""
         found: list[Extra | Check] = [*self.extras, *self.checks]
-        wanted = [each.remedy for state in ("broken", "missing") for each in found if each.state == state]
-        return list(dict.fromkeys(remedy for remedy in (*wanted, *self.machine.remedies) if remedy))
+        broken = [each.remedy for each in found if each.state == "broken"]
+        return list(dict.fromkeys(remedy for remedy in (*broken, *self.machine.remedies) if remedy))
+
+    @property
+    def could_have(self) -> list[str]:
+        """What to install for what is missing, should it be wanted."""
+        missing = [extra.remedy for extra in self.extras if extra.state == "missing"]
+        # A missing runtime is a missing extra; that there is none at all is worth a line of its own.
+        missing += [check.remedy for check in self.checks if check.state == "missing" and check.name == ANY]
+        return [remedy for remedy in missing if remedy]
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -73,5 +83,6 @@ class Report:
             "machine": asdict(self.machine),
             "extras": [asdict(extra) for extra in self.extras],
             "checks": [asdict(check) for check in self.checks],
-            "what_to_do": self.remedies,
+            "what_to_do": self.what_to_do,
+            "could_have": self.could_have,
         }
