@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from maskmend.clients.doctor import extras, machine
-from maskmend.clients.doctor.examine import _host, _probe
+from maskmend.clients.doctor import examination, extras, machine
+from maskmend.clients.doctor.examination import _host, _probe
 from maskmend.clients.doctor.findings import Check, Report
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -168,6 +169,19 @@ def test_what_hangs_is_ended_and_reported(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_urls_are_shown_without_what_may_be_secret(url: str, shown: str) -> None:
     assert _host(url) == shown
+
+
+@pytest.mark.parametrize(("state", "said"), [("missing", True), ("works", False), ("broken", False)])
+def test_that_there_is_no_runtime_at_all_is_said(monkeypatch: pytest.MonkeyPatch, state: str, said: bool) -> None:
+    def probe(area: str, label: str, *_: object) -> Iterator[Check]:
+        yield Check(area, label, state if label == "openvino" else "missing" if area == "runtime" else "works", "")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(examination, "_probe", probe)
+    tried: list[str] = []
+    report = examination.examine(saw=tried.append)
+    assert tried == ["geometry", "weights", "openvino", "onnx", "torch", "tensorrt"]
+    assert any("to refine here" in line for line in report.could_have) is said
+    assert any(check.state == "broken" for check in report.checks) is (state == "broken")
 
 
 def test_what_to_do_is_said_once_and_apart_from_what_could_be_had() -> None:

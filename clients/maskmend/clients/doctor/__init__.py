@@ -6,7 +6,7 @@ crashes or hangs is a line of the report. `examine` is the whole of it.
 
 from __future__ import annotations
 
-from maskmend.clients.doctor.examine import examine
+from maskmend.clients.doctor.examination import examine
 from maskmend.clients.doctor.findings import Check, Report
 
 __all__ = ["Check", "Report", "examine"]

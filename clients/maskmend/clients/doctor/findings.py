@@ -10,7 +10,7 @@ from maskmend.clients.doctor.extras import Extra
 from maskmend.clients.doctor.machine import Machine
 
 ANY = "any"
-"""Name of the check that at least one runtime works."""
+"""Name of the check that at least one runtime is installed."""
 State = Literal["works", "broken", "missing"]
 
 

@@ -56,7 +56,7 @@ def examine(
     tried("weights", "weights", *weights)
     for name in RUNTIMES:
         tried("runtime", name, name, *weights)
-    if not any(check.area == "runtime" and check.state == "works" for check in checks):
+    if all(check.state == "missing" for check in checks if check.area == "runtime"):
         checks.append(
             Check(
                 "runtime",
