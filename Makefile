@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+DIST ?= dist
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint format docs proto lock clean
+.PHONY: demo test lint format docs proto lock audit sbom dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/maskmend demo --output demo-output
@@ -39,6 +40,21 @@ lock: $(VENV)/.dev
 	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \
 		--unsafe-package torch --constraint constraints.txt $(EXTRAS:%=--extra %) \
 		--output-file requirements.lock pyproject.toml
+
+# Known vulnerabilities of what the lock names; skipped, with the reason, where no advisory service can be asked: STRICT=1
+# fails then.
+audit: $(VENV)/.dev
+	$(BIN)/python .ci/audit.py $(if $(STRICT),--strict)
+
+# What the lock names, as CycloneDX. The same lock gives the same file.
+sbom: $(VENV)/.dev
+	mkdir -p $(DIST)
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type library --output-reproducible --spec-version 1.6 \
+		--output-format JSON --output-file $(DIST)/sbom.json requirements.lock
+
+# A wheel made of a source archive made of this checkout.
+dist: $(VENV)/.dev
+	$(BIN)/python -m build --no-isolation --outdir $(DIST) .
 
 clean:
 	rm -rf $(VENV) demo-output dist build

@@ -116,3 +116,15 @@ def test_a_server_that_dies_midway_leaves_a_job_to_resume(run: Run, job: SmallJo
         assert done.returncode == 0, done.stderr
     assert output.read_bytes() == (tmp_path / "whole.json").read_bytes()
     assert not journal.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "state", "word"), [(KEY, "works", "bpr-small on"), ("another-key-than-the-server's", "broken", "--api-key")]
+)
+def test_the_doctor_asks_whether_a_server_answers(server: Running, key: str, state: str, word: str) -> None:
+    from maskmend.clients.doctor.examination import _probe
+
+    (check,) = _probe("server", "there", [server.url, "30"], 60, key)
+    assert (check.name, check.state) == ("there", state)
+    assert word in check.said + check.remedy
+    assert key not in check.said + check.remedy

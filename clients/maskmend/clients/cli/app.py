@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from maskmend.clients.cli import convert, data, explain, export, label_studio, models, refine, serve, view
+from maskmend.clients.cli import convert, data, doctor, explain, export, label_studio, models, refine, serve, view
 
 app = typer.Typer(
     name="maskmend",
@@ -40,6 +40,7 @@ app.command("demo")(data.demo)
 app.command("train")(models.train)
 app.command("export")(export.export)
 app.command("bench")(data.bench)
+app.command("doctor")(doctor.doctor)
 app.command("serve")(serve.build())
 app.command("label-studio")(label_studio.label_studio)
 app.add_typer(models.app, name="models")
