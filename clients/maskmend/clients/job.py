@@ -114,9 +114,10 @@ def run_job(
             done += len(work.numbers)
             if progress is not None:
                 progress(done, summary.records)
-        masks.save(output)
         summary.errors.sort(key=lambda error: int(error["index"]))
+        # First, so that an output is never there without the list of what is missing in it.
         write_lines(_beside(output, ".errors.jsonl"), summary.errors)
+        masks.save(output)
     journal.remove()
     return summary
 

@@ -88,9 +88,13 @@ def write_json(path: Path, document: Any, *, indent: bool = False) -> None:
 
 
 def write_lines(path: Path, records: Sequence[Any]) -> None:
-    """One line of JSON for each record; no file where there is none."""
+    """One line of JSON for each record; no file where there is none. See `write_whole`.
+
+    Raises:
+        JobError: the folder cannot be written, or the disk is full.
+    """
     if records:
-        path.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in records))
+        write_whole(path, b"".join(orjson.dumps(record) + b"\n" for record in records))
     else:
         path.unlink(missing_ok=True)
 
@@ -107,7 +111,10 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise JobError(f"{path} cannot be written: {error.strerror}", field="output") from error
+        raise JobError(
+            f"{path} cannot be written: {error.strerror}; once that is mended, run again (a job of refine with --resume)",
+            field="output",
+        ) from error
 
 
 def text_of(data: bytes) -> str:

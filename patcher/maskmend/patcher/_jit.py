@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,14 +18,36 @@ def compiled(function: Kernel) -> Kernel:
     """Compile a kernel with numba and keep the machine code on disk.
 
     Where neither the package's folder nor the user's cache folder can be written (a read-only container without
-    `NUMBA_CACHE_DIR`), the kernel is compiled anew in every process instead of failing.
+    `NUMBA_CACHE_DIR`), the kernel is compiled anew in every process instead of failing; so it is where the disk is full, or
+    what was kept is damaged.
     """
     options = {"nogil": True, "error_model": "numpy"}
     try:
         kernel = njit(cache=True, **options)(function)
+        _forgive(kernel._cache)
     except RuntimeError:
         kernel = njit(**options)(function)
     return kernel  # type: ignore[no-any-return]
+
+
+def _forgive(cache: Any) -> None:
+    """Have numba take a kept kernel that it cannot read, or keep, for one that was never kept."""
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_overload(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception:  # whatever the bytes of a damaged file happen to mean
+            # Without this the damaged index would stand in the way of every later process too.
+            with suppress(OSError):
+                cache.flush()
+            return None
+
+    def save_overload(*arguments: Any) -> None:
+        with suppress(OSError):
+            save(*arguments)
+
+    cache.load_overload, cache.save_overload = load_overload, save_overload
 
 
 @intrinsic

@@ -19,6 +19,8 @@ from maskmend.patcher.errors import ImageError
 
 MAX_PIXELS = 2**28
 MAX_BYTES = 2**29
+_NO_MEMORY = -4
+"""What OpenCV calls a failed allocation."""
 ExifPolicy = Literal["apply", "ignore"]
 _UNDO: dict[int, Callable[[Any], Any]] = {
     2: lambda image: cv2.flip(image, 1),
@@ -52,6 +54,7 @@ def load_image(
 
     Raises:
         ImageError: not an image, truncated, animated, of an unknown format, or larger than the limits.
+        MemoryError: there is not enough for its pixels.
     """
     if exif_policy not in ("apply", "ignore"):
         raise ImageError(f"exif_policy is {exif_policy!r}; use 'apply' or 'ignore'", field="exif_policy")
@@ -114,6 +117,8 @@ def _decode(data: bytes, exif_policy: ExifPolicy, max_pixels: int, field: str) -
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
+        if error.code == _NO_MEMORY:
+            raise MemoryError(f"no memory for {field} of {header.width}x{header.height} px") from error
         raise ImageError(f"{field} cannot be decoded as {header.format}", field=field) from error
     if bgr is None:
         raise ImageError(f"{field} cannot be decoded as {header.format}; it may be truncated", field=field)

@@ -133,6 +133,8 @@ def foreseen(error: BaseException) -> MaskmendError:
     """An error of ours as it is; in place of any other, one that says nothing but where to look."""
     if isinstance(error, MaskmendError):
         return error
+    if isinstance(error, MemoryError):
+        return UnavailableError("there is not enough memory for this request; try again later", retry_after=5)
     return ServiceError("something went wrong; the server's log says what")
 
 

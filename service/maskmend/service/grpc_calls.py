@@ -242,7 +242,7 @@ class RefineServicer:
         told = write_error(error, name)
         self._core.metrics.rejects.labels(told.code).inc()
         trailing = [("maskmend-code", told.code), ("maskmend-field", told.field), ("x-request-id", name)]
-        retry_after = getattr(error, "retry_after", None)
+        retry_after = getattr(foreseen(error), "retry_after", None)
         if retry_after is not None:
             trailing.append(("retry-after", str(retry_after)))
         await context.abort(grpc.StatusCode[grpc_status(foreseen(error))], told.message, tuple(trailing))

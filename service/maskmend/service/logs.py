@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import logging
 import re
@@ -64,3 +66,28 @@ def set_up(format_: str, level: str) -> None:
         logger.propagate = True
     # What it says per request, our own line says better.
     logging.getLogger("uvicorn.access").disabled = True
+
+
+class FullHouse:
+    """Says once in a while that no connection can be taken, where asyncio would say it thousands of times a second.
+
+    An exception handler of an event loop; everything else is left to the loop's own.
+    """
+
+    _EVERY_S = 10.0
+    _CODES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+    def __init__(self) -> None:
+        self._silent_until = 0.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """See `asyncio.AbstractEventLoop.set_exception_handler`."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in self._CODES:
+            loop.default_exception_handler(context)
+        elif time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + self._EVERY_S
+            logging.getLogger("maskmend.server").error(
+                "no more connections can be taken: %s; raise the limit of open files, or keep clients away",
+                error.strerror,
+            )

@@ -206,9 +206,10 @@ def _too_large(most: int) -> TooLargeError:
 
 def error_response(error: BaseException, name: str) -> JSONResponse:
     """The answer to a request that failed."""
-    status = http_status(foreseen(error))
+    ours = foreseen(error)
+    status = http_status(ours)
     headers = {}
-    retry_after = getattr(error, "retry_after", None)
+    retry_after = getattr(ours, "retry_after", None)
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
     if status == 401:

@@ -30,7 +30,7 @@ from maskmend.service.grpc import GrpcServer
 from maskmend.service.held import Budget
 from maskmend.service.http import build_app
 from maskmend.service.inputs import InputLimits
-from maskmend.service.logs import set_up
+from maskmend.service.logs import FullHouse, set_up
 from maskmend.service.metrics import MULTIPROCESS, Metrics
 from maskmend.service.protocol import WRITE_TIMEOUT, Connection
 from maskmend.service.served import BatchSettings, Served
@@ -78,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        asyncio.get_running_loop().set_exception_handler(FullHouse())
         await core.warm_up()
         rpc = None
         if settings.grpc_port >= 0:

@@ -21,3 +21,6 @@ def main() -> None:
         # A disk that is full, a file that vanished: what no message of ours foresaw.
         print(f"maskmend: {error.strerror or error}: {error.filename or 'input or output'}", file=sys.stderr)
         sys.exit(UNUSABLE)
+    except MemoryError:
+        print("maskmend: there is not enough memory; give it more, or smaller photographs, and --resume", file=sys.stderr)
+        sys.exit(UNUSABLE)

@@ -41,7 +41,8 @@ def read_graph(weights: Weights) -> openvino.Model:
     weights.verify(("xml", "bin") if own else ("onnx",))
     # Left to itself, OpenVINO tries the reader of every format on a file; only this one is meant.
     reader = FrontEndManager().load_by_framework("ir" if own else "onnx")
-    return reader.convert(reader.load(str(weights.file("xml" if own else "onnx"))))
+    # Mapped into memory, a file that is written anew would end the process that serves it.
+    return reader.convert(reader.load(str(weights.file("xml" if own else "onnx")), enable_mmap=False))
 
 
 class OpenVinoRuntime:
