@@ -192,7 +192,13 @@ def plain_text(counts: list[int]) -> str:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.one_of(st.integers(1, 70), st.sampled_from([15, 16, 17, 511, 512, 513, 2**20, 2**26])), min_size=1, max_size=9))
+@given(
+    st.lists(
+        st.one_of(st.integers(1, 70), st.sampled_from([15, 16, 17, 511, 512, 513, 2**20, 2**26])),
+        min_size=1,
+        max_size=9,
+    )
+)
 def test_compressed_counts_are_written_and_read(counts: list[int]) -> None:
     text = plain_text(counts)
     found = _codec.format_counts(np.array(counts, np.uint32))

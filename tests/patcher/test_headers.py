@@ -174,8 +174,17 @@ def test_a_tiff_of_two_pages_as_pillow_writes_it() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"GIF89a" + bytes(20), b"\x89PNG", b"RIFF\0\0\0\0WAVE" + bytes(40), b"XXXX\0\0\0\0WEBP" + bytes(40)]
-    + [b"\xff\xd8\0", b"II+\0" + bytes(8), b"MM*\0" + bytes(8), b"B"],
+    [
+        b"",
+        b"GIF89a" + bytes(20),
+        b"\x89PNG",
+        b"RIFF\0\0\0\0WAVE" + bytes(40),
+        b"XXXX\0\0\0\0WEBP" + bytes(40),
+        b"\xff\xd8\0",
+        b"II+\0" + bytes(8),
+        b"MM*\0" + bytes(8),
+        b"B",
+    ],
 )
 def test_other_bytes_are_of_no_format_we_read(data: bytes) -> None:
     with pytest.raises(UnsupportedImageError, match="photo is not a PNG, JPEG, WebP, BMP or TIFF") as caught:

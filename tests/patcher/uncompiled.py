@@ -1,4 +1,4 @@
-"""Lets the kernels run as plain Python where `NUMBA_DISABLE_JIT=1` asks for it: coverage and mutation tests see into them so.
+"""Lets the kernels run as plain Python where `NUMBA_DISABLE_JIT=1` asks for it: coverage and mutation tests look into them.
 
 Without its compiler numba has nothing to call for the three intrinsics; here they are, as plainly as can be.
 """
