@@ -9,7 +9,8 @@ and five seconds more is said to have run out of time, and counts as noticed.
 
 Modules with kernels run as plain Python (`NUMBA_DISABLE_JIT=1`): no fault hides behind machine code that was compiled
 before, and writing beside an array is an error and not left to chance. The other modules run with compiled kernels. Tests
-that take long without saying more are left out (`TOO_LONG`); so a fault may go unnoticed here that the whole suite notices.
+that take long without saying more are left out (`TOO_LONG` of tests/patcher/uncompiled.py); so a fault may go unnoticed here
+that the whole suite notices.
 
 Needs Cosmic Ray (`pip install cosmic-ray`); `make mutation` makes the environment. Run:
 python benchmarks/mutation.py [MODULE ...] [--sample 30] [--seed 1] [--jobs 1] [--out FILE] [--again FILE]
@@ -43,21 +44,21 @@ PACKAGE = ROOT / "patcher" / "maskmend" / "patcher"
 NEEDED = "numpy", "cv2", "numba", "pytest", "hypothesis.extra.numpy", "scipy.ndimage", "PIL.Image", "pycocotools.mask"
 
 CODECS = ("test_codec_kernels", "test_rle")
-GUARD = ("test_guard", "test_guard_parity", "test_topology", "test_changes", "test_evidence")
+GUARD = ("test_guard_numbers", "test_changes", "test_evidence", "test_topology", "test_guard", "test_guard_parity")
 TESTS: dict[str, tuple[str, ...]] = {
     "_bits": CODECS,
-    "_blend": ("test_field", "test_reassemble"),
+    "_blend": ("test_field", "test_guard_numbers", "test_reassemble"),
     "_codec": CODECS,
     "_crop": ("test_crop_kernels",),
     "_headers": ("test_headers", "test_images"),
     "_jit": ("test_codec_kernels",),
-    "_near": ("test_field", "test_changes", "test_evidence", "test_topology", "test_guard_parity"),
-    "_pieces": ("test_topology", "test_guard_parity"),
+    "_near": GUARD,
+    "_pieces": ("test_guard_numbers", "test_topology", "test_guard_parity"),
     "_polygon": ("test_polygons",),
-    "_select": ("test_boxes",),
+    "_select": ("test_select_kernels", "test_boxes"),
     "arbitrate": ("test_arbitrate",),
     "boundary": ("test_boundary",),
-    "boxes": ("test_boxes",),
+    "boxes": ("test_select_kernels", "test_boxes"),
     "changes": GUARD,
     "crops": ("test_crop_kernels", "test_crops", "test_reassemble"),
     "displacement": ("test_displacement",),
@@ -80,11 +81,6 @@ TESTS: dict[str, tuple[str, ...]] = {
     "topology": GUARD,
 }
 """The test modules of each module, those that are likely to notice a fault first."""
-TOO_LONG = (
-    "torch", "benchmark", "thousand", "larger", "long_outlines", "several_passes", "far_apart", "full_frame", "moved_mask",
-    "seed_changes", "agree_with_opencv", "more_caution",
-)  # fmt: skip
-"""Words in the names of tests that bring in a slow library, or take many large masks where a few small ones do."""
 
 
 def main() -> None:
@@ -251,6 +247,8 @@ class Worker:
         environment = {
             **os.environ, "NUMBA_DISABLE_JIT": str(int(plain)), "NUMBA_CACHE_DIR": str(folder / "cache"),
             "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore",
+            # Their import would take longer than many a test.
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }  # fmt: skip
         command = [sys.executable, __file__, "--worker", str(folder)]
         self.process = subprocess.Popen(
@@ -344,7 +342,9 @@ def tests(folder: Path, module: str, limit: float) -> int:
     hypothesis.settings.register_profile("mutation", database=None, derandomize=True, phases=phases, deadline=None)
     hypothesis.settings.load_profile("mutation")
     files = [f"tests/patcher/{name}.py" for name in TESTS[module]]
-    without = " and ".join(f"not {word}" for word in TOO_LONG)
+    sys.path.insert(0, str(ROOT / "tests" / "patcher"))
+    too_long = importlib.import_module("uncompiled").TOO_LONG
+    without = " and ".join(f"not {word}" for word in too_long)
     arguments = ["-x", "-q", "-k", without, "-p", "no:cacheprovider", "--no-header", *files]
     code = int(pytest.main(arguments))
     import maskmend.patcher

@@ -12,6 +12,12 @@ import numba
 import numba.extending
 
 WORD = 64
+TOO_LONG = (
+    "torch", "benchmark", "thousand", "larger", "long_outlines", "several_passes", "far_apart", "full_frame", "moved_mask",
+    "seed_changes", "agree_with_opencv", "more_caution",
+)  # fmt: skip
+"""Words in the names of tests that import a slow library, or take many large masks: as plain Python they take minutes, and
+run no line that the others do not."""
 
 
 def trailing_zeros(word: Any) -> int:
@@ -36,3 +42,8 @@ def prepare() -> None:
     """Put the plain functions in the place of numba's intrinsics; must come before the first import of the package."""
     if numba.config.DISABLE_JIT:
         numba.extending.intrinsic = lambda function: PLAIN[function.__name__]
+
+
+def left_out(name: str) -> bool:
+    """Whether a test is not run on plain Python."""
+    return bool(numba.config.DISABLE_JIT) and any(word in name for word in TOO_LONG)
