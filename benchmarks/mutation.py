@@ -81,6 +81,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "topology": GUARD,
 }
 """The test modules of each module, those that are likely to notice a fault first."""
+EXAMPLES = 20
+"""Most examples of a property where kernels run as plain Python."""
 
 
 def main() -> None:
@@ -343,6 +345,15 @@ def tests(folder: Path, module: str, limit: float) -> int:
     phases = [phase for phase in hypothesis.Phase if phase.name in ("explicit", "generate")]
     hypothesis.settings.register_profile("mutation", database=None, derandomize=True, phases=phases, deadline=None)
     hypothesis.settings.load_profile("mutation")
+    set_up = hypothesis.settings.__init__
+
+    def with_fewer(self: hypothesis.settings, parent: hypothesis.settings | None = None, **options: Any) -> None:
+        if "max_examples" in options:
+            options["max_examples"] = min(options["max_examples"], EXAMPLES)
+        set_up(self, parent, **options)
+
+    if has_kernels(module):
+        hypothesis.settings.__init__ = with_fewer  # type: ignore[method-assign]
     files = [f"tests/patcher/{name}.py" for name in TESTS[module]]
     sys.path.insert(0, str(ROOT / "tests" / "patcher"))
     too_long = importlib.import_module("uncompiled").TOO_LONG
