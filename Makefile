@@ -6,7 +6,7 @@ DIST ?= dist
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint format docs proto lock audit sbom dist clean
+.PHONY: demo test lint format docs proto lock audit sbom dist clean coverage mutation
 
 demo: $(VENV)/.demo
 	$(BIN)/maskmend demo --output demo-output
@@ -72,4 +72,24 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[cpu,docs]'
+	touch $@
+
+# Kernels as plain Python for the patcher, which numba would hide; servers are processes of their own, and are measured too.
+COVERAGE := OMP_NUM_THREADS=1 $(BIN)/python -m coverage
+coverage: $(VENV)/.dev
+	rm -rf build/coverage && mkdir -p build/coverage
+	NUMBA_DISABLE_JIT=1 COVERAGE_FILE=build/coverage/patcher $(COVERAGE) run -m pytest -q tests/patcher
+	COVERAGE_FILE=build/coverage/service $(COVERAGE) run -m pytest -q tests/service
+	for part in patcher service; do export COVERAGE_FILE=build/coverage/$$part; $(COVERAGE) combine -q && \
+		$(COVERAGE) report --include="*/maskmend/$$part/*" --fail-under=90 || exit 1; done
+
+mutation: $(VENV)/.mutation
+	$(VENV)/mutation/bin/python benchmarks/mutation.py --jobs 2
+
+# In an environment of its own, which sees that of the tests: what Cosmic Ray brings along is needed by nothing else.
+$(VENV)/.mutation: $(VENV)/.dev
+	$(PYTHON) -m venv $(VENV)/mutation
+	echo $(abspath $(VENV))/lib/python3.*/site-packages > $(VENV)/mutation/tests.pth
+	mv $(VENV)/mutation/tests.pth $(VENV)/mutation/lib/python3.*/site-packages/
+	$(VENV)/mutation/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'cosmic-ray>=8.4,<9'
 	touch $@

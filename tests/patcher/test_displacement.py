@@ -27,3 +27,45 @@ def test_it_is_the_farthest_of_all_distances(data: st.DataObject, height: int, w
     coarse, refined = (data.draw(arrays(bool, (height, width))) for _ in range(2))
     found = max_displacement(Rle.from_dense(coarse), Rle.from_dense(refined))
     assert found == pytest.approx(plain(coarse, refined), abs=1e-3)
+
+
+def filled(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (30, 40)) -> Rle:
+    mask = np.zeros(shape, bool)
+    for x0, y0, x1, y1 in boxes:
+        mask[y0:y1, x0:x1] = True
+    return Rle.from_dense(mask)
+
+
+def test_without_an_edge_it_is_the_diagonal() -> None:
+    empty, full = filled(), filled((0, 0, 40, 30))
+    assert max_displacement(empty, filled((3, 3, 4, 4))) == 50.0
+    assert max_displacement(full, filled((3, 3, 4, 4))) == 50.0
+    assert max_displacement(empty, empty) == max_displacement(full, full) == 0.0
+    # With an edge, never so much by accident.
+    assert max_displacement(filled((0, 0, 1, 1)), filled((0, 0, 1, 1), (39, 29, 40, 30))) == pytest.approx(
+        np.hypot(39, 29), abs=1e-3
+    )
+
+
+def test_added_and_removed_pixels_alike() -> None:
+    coarse = filled((10, 10, 20, 20))
+    assert max_displacement(coarse, filled((10, 10, 20, 20), (22, 23, 23, 24))) == pytest.approx(5.0, abs=1e-4)
+    assert max_displacement(coarse, filled((10, 10, 13, 20))) == pytest.approx(5.0, abs=1e-4)
+    assert max_displacement(coarse, filled()) == pytest.approx(5.0, abs=1e-4)
+    # The larger of both, whichever it is.
+    both = filled((12, 10, 20, 20), (24, 10, 25, 11))
+    assert max_displacement(coarse, both) == pytest.approx(5.0, abs=1e-4)
+    both = filled((14, 10, 20, 20), (20, 10, 22, 11))
+    assert max_displacement(coarse, both) == pytest.approx(4.0, abs=1e-4)
+
+
+def test_what_lies_beyond_the_frame_is_outside_of_nothing() -> None:
+    # The whole left half: its pixels at the frame are far from the only edge there is.
+    coarse = filled((0, 0, 20, 30))
+    assert max_displacement(coarse, filled((1, 0, 20, 30))) == pytest.approx(20.0, abs=1e-4)
+    below = filled((0, 10, 40, 30))
+    assert max_displacement(below, filled((0, 10, 40, 29))) == pytest.approx(20.0, abs=1e-4)
+    right = filled((25, 0, 40, 30))
+    assert max_displacement(right, filled((25, 0, 39, 30))) == pytest.approx(15.0, abs=1e-4)
+    above = filled((0, 0, 40, 12))
+    assert max_displacement(above, filled((0, 1, 40, 12))) == pytest.approx(12.0, abs=1e-4)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,3 +104,71 @@ def test_tables_with_other_keys_or_without_numbers_are_refused(wrong: dict[str, 
     missing = {key: value for key, value in CHANGE_WEIGHTS.items() if key != "growth"}
     with pytest.raises(OptionError, match="growth"):
         Calibration(missing, INSTANCE_WEIGHTS)
+
+
+def test_strength_at_the_ends_of_its_range() -> None:
+    for strength in (0.0, 0.5):
+        assert Calibration(CHANGE_WEIGHTS, INSTANCE_WEIGHTS, strength=strength).strength == strength
+    for strength in (-0.01, 0.51, math.nan):
+        with pytest.raises(OptionError) as caught:
+            Calibration(CHANGE_WEIGHTS, INSTANCE_WEIGHTS, strength=strength)
+        assert caught.value.field == "strength"
+    for value in (math.nan, -math.inf):
+        with pytest.raises(OptionError) as caught:
+            Calibration(CHANGE_WEIGHTS | {"growth": value}, INSTANCE_WEIGHTS)
+        assert caught.value.field == "changes"
+
+
+def test_odds_are_cut_off_where_they_would_overflow() -> None:
+    found = chances(np.array([[60.0], [-60.0], [50.0], [-50.0], [49.0], [0.0]]), {"a": 1.0})
+    assert found[0] == found[2] == 1 / (1 + math.exp(-50))
+    assert found[1] == found[3] == 1 / (1 + math.exp(50))
+    assert found[4] == 1 / (1 + math.exp(-49))
+    assert found[5] == 0.5
+
+
+def test_features_of_an_instance_in_numbers() -> None:
+    found = evidence()
+    grown, cut = found.changes.growth > 0, found.changes.growth < 0
+    both = dict(zip(INSTANCE_WEIGHTS, found.instance_features(grown | cut), strict=True))
+    assert both["constant"] == 1.0
+    assert both["log area"] == pytest.approx(math.log(400))
+    assert both["certainty"] == pytest.approx(0.8)
+    one = dict(zip(INSTANCE_WEIGHTS, found.instance_features(cut), strict=True))
+    assert one["log shift"] == pytest.approx(math.log(25 / found.edge))
+    assert one["lean"] == 1.0
+    # A change counts as deep from two pixels on.
+    shallow = Evidence(found.before, found.after, replace(found.changes, depth=np.array([1.9, 2.0])), found.edge)
+    deep = dict(zip(INSTANCE_WEIGHTS, shallow.instance_features(np.array([True, True])), strict=True))["deep"]
+    assert deep == pytest.approx(found.changes.size[1] / 105)
+
+
+def test_support_counts_only_so_far() -> None:
+    found = evidence()
+    loud = Evidence(found.before, found.after, replace(found.changes, support=np.array([9.0, -9.0])), found.edge)
+    column = list(CHANGE_WEIGHTS).index("support")
+    assert loud.change_features()[:, column].tolist() == [1.5, -1.5]
+
+
+def test_only_the_doubtful_change_is_given_back() -> None:
+    found = evidence()
+    sure, doubtful = (n + 1 for n in np.argsort(-found.changes.growth))
+    changes = replace(found.changes, certainty=np.where(found.changes.growth > 0, 0.95, -0.5))
+    kept = Evidence(found.before, found.after, changes, found.edge).without_doubtful(0.5)
+    labels = found.changes.labels
+    assert np.array_equal(kept[labels == sure], found.after[labels == sure])
+    assert np.array_equal(kept[labels == doubtful], found.before[labels == doubtful])
+    assert np.array_equal(kept[labels == 0], found.before[labels == 0])
+    # What is left is judged by what was kept of the changes.
+    own = found.instance_features(found.changes.growth > 0)
+    assert found.chance(kept) == pytest.approx(float(chances(own[None], INSTANCE_WEIGHTS)[0]))
+
+
+def test_changes_of_nothing_have_features_too() -> None:
+    before, after = np.zeros((2, 9, 9), np.uint8)
+    after[4, 4] = 1
+    half, image = np.full(1, 0.5, np.float32), np.zeros((9, 9, 3), np.uint8)
+    changes = find_changes(before, after, distance_to_edge(after), half, half, image)
+    found = Evidence(before, after, changes, 0)
+    values = dict(zip(INSTANCE_WEIGHTS, found.instance_features(np.array([True])), strict=True))
+    assert (values["log shift"], values["log area"]) == (0.0, 0.0)

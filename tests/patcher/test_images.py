@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from maskmend.patcher import images
 from maskmend.patcher.errors import ImageError
-from maskmend.patcher.images import load_image
+from maskmend.patcher.images import check_image_size, load_image
 
 FORMATS = [".png", ".jpg", ".webp", ".bmp", ".tiff"]
 
@@ -139,3 +140,116 @@ def test_a_tiff_is_turned_only_if_asked(orientation: int) -> None:
     turned = np.asarray(ops.exif_transpose(pil.open(io.BytesIO(buffer.getvalue()))))
     assert np.array_equal(load_image(buffer.getvalue(), exif_policy="ignore"), stored)
     assert np.array_equal(load_image(buffer.getvalue(), exif_policy="apply"), turned)
+
+
+@pytest.mark.parametrize("image", [picture(), picture()[..., :1], picture()[..., 0]])
+def test_arrays_become_three_contiguous_channels(image: np.ndarray) -> None:
+    found = load_image(image)
+    assert found.flags.c_contiguous
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, np.broadcast_to(image.reshape(40, 60, -1), (40, 60, 3)))
+    turned = np.asfortranarray(picture())
+    assert load_image(turned).flags.c_contiguous
+    assert np.array_equal(load_image(turned), picture())
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (4, 4, 4), (4, 4, 3, 1), (0, 4, 3), (4, 0)])
+def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError) as caught:
+        load_image(np.zeros(shape, np.uint8), field="photo")
+    assert caught.value.field == "photo"
+
+
+def test_pngs_keep_their_values() -> None:
+    rng = np.random.default_rng(4)
+    colours = rng.integers(0, 256, (9, 7, 3)).astype(np.uint8)
+    assert np.array_equal(load_image(encoded(".png", colours)), colours)
+    assert np.array_equal(load_image(encoded(".bmp", colours)), colours)
+    for kind in (bytearray, memoryview):
+        assert np.array_equal(load_image(kind(encoded(".png", colours))), colours)
+    grey = colours[..., 0]
+    assert np.array_equal(load_image(encoded(".png", grey)), grey[..., None].repeat(3, 2))
+    deep = rng.integers(0, 256, (9, 7)).astype(np.uint16) * 257
+    assert np.array_equal(load_image(encoded(".png", deep))[..., 1], deep // 257)
+    transparent = np.dstack([colours[..., ::-1], rng.integers(0, 256, (9, 7), np.uint8)])
+    assert np.array_equal(load_image(encoded(".png", transparent)), colours)
+
+
+def test_the_limits_of_a_size_are_allowed_and_not_a_pixel_more() -> None:
+    check_image_size(65_535, 1, 65_535, "photo")
+    check_image_size(1, 65_535, 65_535, "photo")
+    check_image_size(30, 40, 1200, "photo")
+    for height, width, most in (
+        (65_536, 1, 10**6),
+        (1, 65_536, 10**6),
+        (30, 40, 1199),
+        (0, 5, 9),
+        (5, 0, 9),
+        (-5, -5, 99),
+    ):
+        with pytest.raises(ImageError, match=f"photo is {width}x{height} px") as caught:
+            check_image_size(height, width, most, "photo")
+        assert caught.value.field == "photo"
+    assert load_image(encoded(".png"), max_pixels=2400).shape == (40, 60, 3)
+    assert load_image(picture(), max_pixels=2400).shape == (40, 60, 3)
+    pil = pytest.importorskip("PIL.Image", reason="takes images of Pillow").fromarray(picture())
+    for source in (picture(), pil):
+        with pytest.raises(ImageError, match="60x40"):
+            load_image(source, max_pixels=2399)
+
+
+def test_files_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / ("n" * 120 + ".png")
+    path.write_bytes(b"12345")
+    monkeypatch.setattr(images, "MAX_BYTES", 5)
+    assert images.read_image_file(path) == b"12345"
+    monkeypatch.setattr(images, "MAX_BYTES", 4)
+    with pytest.raises(ImageError, match="has 5 bytes; at most 4") as caught:
+        images.read_image_file(path, "photo")
+    assert caught.value.field == "photo"
+    # Names are cut off, and no folder is told.
+    assert "n" * 100 in str(caught.value)
+    assert "n" * 101 not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(ImageError, match="cannot be read") as caught:
+        images.read_image_file(tmp_path / "gone.png", "photo")
+    assert caught.value.field == "photo"
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_decoder_that_fails_or_lies_is_no_news_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(".png")
+
+    def failing(*_: object) -> None:
+        raise cv2.error("broken")
+
+    for answer, word in (
+        (failing, "cannot be decoded as PNG"),
+        (lambda *_: None, "may be truncated"),
+        (lambda *_: np.zeros((41, 60, 3), np.uint8), "another size"),
+    ):
+        monkeypatch.setattr(images.cv2, "imdecode", answer)
+        with pytest.raises(ImageError, match=word) as caught:
+            load_image(data, field="photo")
+        assert caught.value.field == "photo"
+
+
+def test_kinds_and_policies_are_named() -> None:
+    with pytest.raises(ImageError, match="photo is a dict") as caught:
+        load_image({}, field="photo")
+    assert caught.value.field == "photo"
+    with pytest.raises(ImageError, match="'rotate'") as caught:
+        load_image(picture(), exif_policy="rotate")  # type: ignore[arg-type]
+    assert caught.value.field == "exif_policy"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_is_turned_as_pillow_turns_it(orientation: int) -> None:
+    pil = pytest.importorskip("PIL.Image", reason="compares with Pillow")
+    ops = pytest.importorskip("PIL.ImageOps", reason="compares with Pillow")
+    data = with_orientation(encoded(".jpg"), orientation)
+    turned = np.asarray(ops.exif_transpose(pil.open(io.BytesIO(data)))).astype(int)
+    found = load_image(data)
+    assert found.shape == turned.shape
+    assert np.abs(found - turned).mean() < 3
+    assert np.array_equal(load_image(data, exif_policy="ignore"), load_image(encoded(".jpg")))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from maskmend.patcher.mask_images import read_index_mask, read_mask, write_index
 SIZES = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
 
-def list_index_mask(data: bytes, **options: int) -> list[Rle]:
+def list_index_mask(data: bytes, **options: Any) -> list[Rle]:
     return list(read_index_mask(data, **options))
 
 
@@ -96,3 +97,93 @@ def test_damaged_pngs_are_refused_in_our_words() -> None:
     for damaged in (broken, data[:8] + b"\0\0\0\0IEND" + data[16:24], data[:30]):
         with pytest.raises((ImageError, MaskError)):
             list_index_mask(damaged)
+
+
+@pytest.mark.parametrize("height", [63, 64, 65, 128, 130])
+def test_palettes_of_tall_pictures_are_resolved_row_by_row(height: int) -> None:
+    rng = np.random.default_rng(height)
+    indices = rng.integers(0, 4, (height, 5)).astype(np.uint8)
+    picture = Image.fromarray(indices, mode="P")
+    # Colours that differ in one channel each, and in no order.
+    picture.putpalette([9, 9, 9, 9, 9, 8, 9, 8, 9, 8, 9, 9])
+    found = list_index_mask(saved(picture))
+    assert found == [Rle.from_dense(indices == value) for value in (1, 2, 3)]
+
+
+def test_of_several_entries_of_one_colour_the_first_is_meant() -> None:
+    indices = np.arange(12, dtype=np.uint8).reshape(3, 4) % 4
+    picture = Image.fromarray(indices, mode="P")
+    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255, 255, 0, 0])
+    assert list_index_mask(saved(picture)) == [Rle.from_dense(indices % 2 == 1), Rle.from_dense(indices == 2)]
+
+
+def chunk_of(data: bytes, kind: bytes) -> tuple[int, int]:
+    """Where a chunk of a PNG begins and ends."""
+    begin = data.index(kind) - 4
+    return begin, begin + 12 + int.from_bytes(data[begin : begin + 4], "big")
+
+
+def test_a_palette_must_be_one() -> None:
+    picture = Image.fromarray(np.zeros((4, 4), np.uint8), mode="P")
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    data = saved(picture)
+    begin, end = chunk_of(data, b"PLTE")
+    for wrong in (b"", b"\0\0\0\0PLTE\0\0\0\0", b"\0\0\0\4PLTE" + bytes(8), b"\0\0\3\3PLTE" + bytes(775)):
+        with pytest.raises(ImageError, match="needs a palette, and none") as caught:
+            list_index_mask(data[:begin] + wrong + data[end:], field="index")
+        assert caught.value.field == "index"
+    full = Image.fromarray(np.full((4, 4), 255, np.uint8), mode="P")
+    full.putpalette([value for n in range(256) for value in (n, n, n)])
+    assert [mask.area for mask in list_index_mask(saved(full))] == [16]
+
+
+def test_as_many_instances_as_allowed_and_not_one_more() -> None:
+    data = saved(Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)))
+    assert len(list_index_mask(data, most=11)) == 11
+    with pytest.raises(MaskError, match="holds 11 values; at most 10") as caught:
+        list_index_mask(data, most=10, field="index")
+    assert caught.value.field == "index"
+    assert len(list_index_mask(data, max_pixels=12)) == 11
+    with pytest.raises(ImageError, match="at most 11"):
+        list_index_mask(data, max_pixels=11)
+    assert read_mask(data, max_pixels=12).area == 11
+
+
+@pytest.mark.parametrize(("count", "kind"), [(1, np.uint8), (255, np.uint8), (256, np.uint16)])
+def test_bits_enough_for_every_index(count: int, kind: type) -> None:
+    masks = []
+    for n in range(count):
+        dense = np.zeros((2, 300), bool)
+        dense[1, n] = True
+        masks.append(Rle.from_dense(dense))
+    data = write_index_mask(masks, 2, 300)
+    indices = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert indices.dtype == kind
+    assert indices[1, :count].tolist() == list(range(1, count + 1))
+    assert not indices[0].any()
+    assert list_index_mask(data) == masks
+
+
+def test_alpha_alone_is_not_foreground() -> None:
+    pixels = np.zeros((4, 5, 4), np.uint8)
+    pixels[..., 3] = 255
+    pixels[1, 2, 0], pixels[2, 3, 1], pixels[3, 4, 2] = 1, 1, 1
+    found = read_mask(saved(Image.fromarray(pixels))).to_dense()
+    assert np.argwhere(found).tolist() == [[1, 2], [2, 3], [3, 4]]
+
+
+def test_a_decoder_that_fails_or_lies_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = saved(Image.fromarray(np.ones((3, 4), np.uint8)))
+
+    def failing(*_: object) -> None:
+        raise cv2.error("broken")
+
+    for answer, word in (
+        (failing, "as PNG$"),
+        (lambda *_: None, "truncated"),
+        (lambda *_: np.ones((4, 3)), "truncated"),
+    ):
+        monkeypatch.setattr(cv2, "imdecode", answer)
+        with pytest.raises(ImageError, match=word) as caught:
+            read_mask(data, field="picture")
+        assert caught.value.field == "picture"

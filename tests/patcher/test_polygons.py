@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from maskmend.patcher import MaskError, polygons_to_rle
+from maskmend.patcher import MaskError, polygons, polygons_to_rle
 
 coordinate = st.one_of(
     st.integers(-30, 120).map(float),
@@ -114,3 +114,59 @@ def test_hostile_frames_are_refused(height, width):
     with pytest.raises(MaskError) as caught:
         polygons_to_rle([[0, 0, 4, 0, 4, 4]], height, width)
     assert caught.value.field == "size"
+
+
+def test_limits_of_numbers_and_not_one_more(monkeypatch):
+    triangle = [0, 0, 4, 0, 4, 4]
+    for far in (1e6, -1e6):
+        assert polygons_to_rle([triangle, [0, 0, 4, 0, 4, far]], 9, 9).area >= 6
+        with pytest.raises(MaskError, match="beyond") as caught:
+            polygons_to_rle([triangle, [0, 0, 4, 0, 4, far * 1.000001]], 9, 9, field="mask")
+        assert caught.value.field == "mask[1]"
+    monkeypatch.setattr(polygons, "MAX_COORDINATES", 13)
+    assert polygons_to_rle([triangle] * 2, 9, 9) == polygons_to_rle([triangle], 9, 9)
+    monkeypatch.setattr(polygons, "MAX_COORDINATES", 12)
+    with pytest.raises(MaskError, match="12 coordinates or more") as caught:
+        polygons_to_rle([triangle] * 2, 9, 9, field="mask")
+    assert caught.value.field == "mask"
+
+
+def test_the_most_passings_and_not_one_more(monkeypatch):
+    # Two sides pass the middles of columns 0 to 3, the third stands upright.
+    triangle = [0, 0, 4, 0, 4, 4]
+    monkeypatch.setattr(polygons, "MAX_PASSINGS", 8)
+    assert polygons_to_rle([triangle], 9, 9).area == 6
+    monkeypatch.setattr(polygons, "MAX_PASSINGS", 7)
+    with pytest.raises(MaskError, match="to and fro") as caught:
+        polygons_to_rle([triangle], 9, 9, field="mask")
+    assert caught.value.field == "mask"
+    # What lies outside the frame is not counted.
+    assert polygons_to_rle([triangle], 9, 3).area == 3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (7, 5)])
+def test_steep_flat_and_slanted_edges_agree_with_coco(shape):
+    rng = np.random.default_rng(shape)
+    for _ in range(120):
+        scale = rng.choice([1, 2, 5, 10, 1000])
+        vertices = rng.integers(-3 * scale, 12 * scale, (int(rng.integers(3, 6)), 2)) / scale
+        if rng.random() < 0.5:
+            # Needles: nearly upright, nearly level, or both at once.
+            vertices[:, int(rng.integers(2))] = vertices[0, 0] + rng.integers(-2, 3, len(vertices)) / 5
+        part = vertices.ravel().tolist()
+        assert polygons_to_rle([part], *shape).to_coco() == foreign([part], *shape)
+
+
+def test_parts_side_by_side_touching_and_within_each_other():
+    def block(x0, y0, x1, y1):
+        return [x0, y0, x1, y0, x1, y1, x0, y1]
+
+    for parts in (
+        [block(0, 0, 4, 4), block(4, 0, 8, 4)],
+        [block(0, 0, 4, 4), block(0, 4, 4, 8)],
+        [block(0, 0, 8, 8), block(2, 2, 6, 6)],
+        [block(5, 5, 8, 8), block(0, 0, 3, 3), block(1, 1, 6, 6)],
+        [block(0, 0, 9, 10), block(0, 9, 9, 10)],
+        [block(3, 0, 4, 20), block(5, -9, 6, 20)],
+    ):
+        assert polygons_to_rle(parts, 10, 9).to_coco() == foreign(parts, 10, 9)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from maskmend.patcher import MaskError, OptionError, Rle, as_rle
+from maskmend.patcher.rle import check_size
 
 
 def foreign(mask):
@@ -200,3 +201,108 @@ def test_what_is_no_rle_is_refused(record):
     with pytest.raises(MaskError) as caught:
         Rle.from_coco(record)
     assert caught.value.field == "segmentation"
+
+
+def test_the_largest_frames_and_not_a_pixel_more():
+    for height, width in ((65_535, 1), (1, 65_535), (65_535, 4096), (2**14, 2**14)):
+        assert Rle(height, width, np.array([height * width], np.uint32)).area == 0
+        check_size(height, width, "size")
+    for height, width in ((65_536, 1), (1, 65_536), (65_535, 4097), (2**14, 2**14 + 1), (0, 1), (1, 0), (-1, -1)):
+        with pytest.raises(MaskError, match=f"frame is {height} x {width}; ") as caught:
+            check_size(height, width, "frame")
+        assert caught.value.field == "frame"
+    with pytest.raises(MaskError, match="999999999 x"):
+        check_size(10**9 - 1, 1, "size")
+    with pytest.raises(MaskError, match=r"\(huge\) x"):
+        check_size(10**9, 1, "size")
+    with pytest.raises(MaskError, match=r"x \(huge\)"):
+        check_size(1, -(10**9), "size")
+
+
+def test_a_crop_becomes_a_mask_of_its_frame():
+    crop = np.array([[0, 3], [1, 0], [0, 0]], np.uint8)
+    for x0, y0 in ((0, 0), (3, 1), (5, 4), (0, 4), (5, 0)):
+        frame = np.zeros((7, 7), np.uint8)
+        frame[y0 : y0 + 3, x0 : x0 + 2] = crop
+        assert Rle.from_crop(crop, 7, 7, x0, y0) == Rle.from_dense(frame)
+    for x0, y0 in ((-1, 0), (0, -1), (6, 0), (0, 5)):
+        with pytest.raises(MaskError, match="crop of 2x3 px") as caught:
+            Rle.from_crop(crop, 7, 7, x0, y0)
+        assert caught.value.field == "crop"
+    for empty in (np.zeros((0, 3), bool), np.zeros((3, 0), bool)):
+        assert Rle.from_crop(empty, 7, 6, 99, 99) == Rle.from_dense(np.zeros((7, 6), bool))
+    with pytest.raises(MaskError, match="float64") as caught:
+        Rle.from_crop(crop.astype(float), 7, 7, 0, 0)
+    assert caught.value.field == "crop"
+
+
+def test_crops_at_the_limits():
+    rle = Rle.from_dense(np.ones((4, 4), bool))
+    assert rle.crop(2**31 - 1, 0, 2**31, 1).tolist() == [[0]]
+    assert rle.crop(-(2**31), -(2**31), 1 - 2**31, 1 - 2**31).tolist() == [[0]]
+    assert rle.crop(3, 3, 3, 9).shape == (6, 0)
+    assert rle.crop(0, 0, 2**14, 2**14).sum() == 16
+    for corners in ((0, 0, 2**14, 2**14 + 1), (2**31, 0, 2**31 + 1, 1), (0, -(2**31) - 1, 1, -(2**31)), (0, 5, 1, 4)):
+        with pytest.raises(OptionError) as caught:
+            rle.crop(*corners)
+        assert caught.value.field == "crop"
+
+
+def test_one_side_alone_is_checked():
+    rle = Rle.from_dense(np.ones((4, 6), bool))
+    assert as_rle(rle, height=4) is as_rle(rle, width=6) is as_rle(rle, height=np.int64(4)) is rle
+    for options, shown in (({"height": 5}, "5 x any"), ({"width": 5}, "any x 5")):
+        with pytest.raises(MaskError, match=f"masks\\[3\\] is 4 x 6 .* must be {shown}") as caught:
+            as_rle(rle, **options, field="masks[3]")
+        assert caught.value.field == "masks[3]"
+    with pytest.raises(MaskError, match="integers") as caught:
+        as_rle(rle, width=6.0)
+    assert caught.value.field == "size"
+    square = [[0, 0, 6, 0, 6, 4, 0, 4]]
+    assert as_rle(tuple(square), height=4, width=6) == rle
+    for options in ({"height": 4}, {"width": 6}):
+        with pytest.raises(MaskError, match="list of polygons") as caught:
+            as_rle(square, **options, field="masks[3]")
+        assert caught.value.field == "masks[3]"
+
+
+def test_masks_are_equal_if_frame_and_runs_are():
+    one = Rle(2, 3, np.array([1, 5], np.uint32))
+    assert one == Rle(2, 3, np.array([1, 5], np.int64))
+    assert hash(one) == hash(Rle(2, 3, np.array([1, 5], np.uint8)))
+    for other in (Rle(3, 2, one.counts), Rle(1, 6, one.counts), Rle(2, 3, np.array([2, 4])), Rle(6, 1, one.counts)):
+        assert one != other
+        assert hash(one) != hash(other)
+    assert (one == 1) is False
+    assert one.__eq__(1) is NotImplemented
+    assert not Rle(2, 3, one.counts).counts.flags.writeable
+
+
+@pytest.mark.parametrize("counts", [bytearray(b"6"), memoryview(b"6"), {1: 6}, iter([6])])
+def test_other_containers_of_counts_are_refused(counts):
+    with pytest.raises(MaskError, match=type(counts).__name__) as caught:
+        Rle.from_coco({"size": [2, 3], "counts": counts})
+    assert caught.value.field == "segmentation.counts"
+
+
+def test_kinds_of_sizes_and_counts():
+    rle = Rle(2, 3, np.array([1, 5], np.uint32))
+    for size in ((2, 3), np.array([2, 3]), [np.int32(2), 3]):
+        for counts in (
+            (1, 5),
+            [np.uint8(1), 5],
+            np.array([1, 5], np.uint64),
+            np.array([1, 5], np.int8),
+            range(1, 6, 4),
+        ):
+            assert Rle.from_coco({"size": size, "counts": counts}) == rle
+    for size in (np.array([2.0, 3.0]), np.array([2, 3, 1]), (2,), [2, True], {2, 3}):
+        with pytest.raises(MaskError, match="two integers") as caught:
+            Rle.from_coco({"size": size, "counts": [6]})
+        assert caught.value.field == "segmentation.size"
+
+
+@pytest.mark.parametrize("counts", ["b'6'", 'b"6"', b"b'6'", b'b"6"'])
+def test_bytes_that_were_printed_are_recognised(counts):
+    with pytest.raises(MaskError, match=r"counts\.decode"):
+        Rle.from_coco({"size": [2, 3], "counts": counts})

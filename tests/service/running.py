@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +58,17 @@ def running(log: Path, *flags: str, grpc: bool = True, env: dict[str, str] | Non
         yield _wait(process, log, grpc)
     finally:
         if process.poll() is None:
-            process.kill()
-            process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    # Whoever is killed cannot write down which lines it ran.
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+    process.kill()
+    process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, grpc: bool) -> Running:
