@@ -108,7 +108,7 @@ def measure(
     """Mean IoU gain, harmed share, mean F@1 gain and F@1 before, of each set and kind."""
     sums: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
     for case in found:
-        before = case.evidence.before
+        before = np.asarray(case.evidence.before)
         kept = kept_changes(case, changes, caution)
         after = before
         if kept.any() and chances(case.evidence.instance_features(kept)[None], whole)[0] >= caution:
