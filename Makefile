@@ -32,8 +32,9 @@ proto: $(VENV)/.dev
 	cd service && $(abspath $(BIN))/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
 		maskmend/service/proto/maskmend.proto
 
-# Hashes of everything but torch, whose CPU build constraints.txt names, the bench extra, which needs a compiler, and the docs
-# extra, which no image needs and of which not every package comes as a wheel.
+# Hashes of what the image and most of the tests need: all but torch, whose CPU build constraints.txt names, and these extras, which no
+# image needs: bench (takes a compiler), docs (not every package comes as a wheel), ray, remote and adapters-test. What export asks for
+# is in train.
 EXTRAS := cpu onnx evaluate serve grpc triton tracing train dev
 lock: $(VENV)/.dev
 	$(PIP) pip-tools

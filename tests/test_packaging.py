@@ -42,6 +42,13 @@ def test_imports_run_one_way(layer: str) -> None:
         assert not upwards, f"{file.relative_to(REPOSITORY)} imports {sorted(upwards)}"
 
 
+def test_the_patchers_own_modules_are_all_under_contract() -> None:
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (listed,) = (one["protected_modules"] for one in contracts if one["name"].startswith("patcher: modules with an"))
+    own = {f"maskmend.patcher.{file.stem}" for file in modules("patcher") if re.match("_[a-z]", file.stem)}
+    assert set(listed) == own
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 def test_namespace_and_typing_markers(layer: str) -> None:
     assert not (REPOSITORY / layer / "maskmend" / "__init__.py").exists()
