@@ -25,7 +25,9 @@ def doctor(
     server: str = typer.Option(None, "--server", help="URL of a maskmend server that should answer."),
     api_key: str = typer.Option(None, "--api-key", envvar="MASKMEND_API_KEY", help="Shown to that server."),
     ca_file: Path = typer.Option(None, "--ca-file", help="PEM file of authorities for that server's certificate."),
-    triton_url: str = typer.Option(None, "--triton-url", help="Triton servers that should answer, as for `refine`."),
+    triton_url: str = typer.Option(
+        None, "--triton-url", envvar="MASKMEND_TRITON_URL", help="Triton servers that should answer, as for `refine`."
+    ),
     timeout: float = typer.Option(300.0, "--timeout", help="Seconds for each thing that is tried."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:

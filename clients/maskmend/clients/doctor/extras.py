@@ -100,7 +100,9 @@ def _package(name: str, wanted: str) -> Package:
 
 
 def _extra(name: str, packages: list[Package]) -> Extra:
-    install = "pip install " + ("maskmend" if name == BASE else f"'maskmend[{name}]'")
+    # A plain torch would bring gigabytes for GPUs along.
+    install = "pip install -c constraints.txt " if name == "train" else "pip install "
+    install += "maskmend" if name == BASE else f"'maskmend[{name}]'"
     absent = [package.name for package in packages if package.version is None]
     unfit = [f"{package.name} {package.version}" for package in packages if package.version and not package.fits]
     remedy = ""
