@@ -234,7 +234,7 @@ def tried_by_crew(faults: list[dict[str, Any]], crew: list[Worker]) -> Iterator[
             free.put(worker)
 
     with ThreadPoolExecutor(len(crew)) as pool:
-        for module in sorted({fault["module"] for fault in faults}):
+        for module in dict.fromkeys(fault["module"] for fault in faults):
             limits[module] = crew[0].sound(module)
             yield from pool.map(one, [fault for fault in faults if fault["module"] == module])
     for worker in crew:
