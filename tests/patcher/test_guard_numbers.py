@@ -23,7 +23,7 @@ from maskmend.patcher.guard import (
     guard,
     hold,
 )
-from maskmend.patcher.topology import PINHOLE, connected_to, without_cuts, without_fragments, without_pinholes
+from maskmend.patcher.topology import PINHOLE, connected_to, tidy, without_cuts, without_fragments, without_pinholes
 
 LENIENT = GuardOptions(caution=0.0)
 BOLD = dict(INSTANCE_WEIGHTS, constant=50.0)
@@ -240,3 +240,13 @@ def test_without_an_edge_everything_is_too_far() -> None:
     assert (found.mask, found.abstained, found.undone) == (Rle.from_dense(full), ALREADY_RIGHT, {"reach": 400})
     found = judged(empty, box(0, 0, 3, 3), LENIENT)
     assert (found.mask, found.abstained, found.undone) == (Rle.from_dense(empty), EMPTY, {"reach": 9})
+
+
+def test_where_there_is_nothing_to_tidy_nothing_is_copied() -> None:
+    before = box(20, 20, 40, 40) | box(50, 50, 51, 52)
+    after = box(20, 20, 42, 40) | box(50, 50, 51, 52)
+    distance = distance_to_edge(before)
+    assert tidy(after, before, distance) is after
+    assert without_fragments(after, before) is after
+    assert without_pinholes(after, before) is after
+    assert without_cuts(after, before, distance) is after
