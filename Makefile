@@ -76,11 +76,12 @@ $(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 # Kernels as plain Python for the patcher, which numba would hide; servers are processes of their own, and are measured too.
+# A test that fails is the business of `make test`: the lines are counted all the same.
 COVERAGE := OMP_NUM_THREADS=1 $(BIN)/python -m coverage
 coverage: $(VENV)/.dev
 	rm -rf build/coverage && mkdir -p build/coverage
-	NUMBA_DISABLE_JIT=1 COVERAGE_FILE=build/coverage/patcher $(COVERAGE) run -m pytest -q tests/patcher
-	COVERAGE_FILE=build/coverage/service $(COVERAGE) run -m pytest -q tests/service
+	-NUMBA_DISABLE_JIT=1 COVERAGE_FILE=build/coverage/patcher $(COVERAGE) run -m pytest -q tests/patcher
+	-COVERAGE_FILE=build/coverage/service $(COVERAGE) run -m pytest -q tests/service
 	for part in patcher service; do export COVERAGE_FILE=build/coverage/$$part; $(COVERAGE) combine -q && \
 		$(COVERAGE) report --include="*/maskmend/$$part/*" --fail-under=90 || exit 1; done
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from maskmend.patcher import Rle, _blend, reassemble
+from maskmend.patcher import OptionError, Rle, _blend, reassemble
 from maskmend.patcher.field import window
 
 
@@ -71,3 +71,18 @@ def test_boxes_are_surveyed() -> None:
         other = boxes.copy()
         other[1, column] += 1
         assert not _blend.survey(other)[0]
+
+
+def test_sizes_that_do_not_fit_are_told() -> None:
+    with pytest.raises(OptionError, match="probabilities are 3 x 5 px but boxes are 4 x 4 px") as caught:
+        reassemble(np.ones((9, 9), bool), np.array([[0, 0, 4, 4]]), np.zeros((1, 3, 5), np.float32))
+    assert caught.value.field == "probabilities"
+
+
+@pytest.mark.parametrize("corner", [(-8, 3), (20, 3), (3, -8), (3, 20), (40, 3), (3, 40), (-30, 3), (40, -9)])
+def test_boxes_beside_the_frame_leave_an_empty_mask_empty(corner: tuple[int, int]) -> None:
+    boxes = np.array([[*corner, corner[0] + 8, corner[1] + 8]])
+    ones = np.ones((1, 8, 8), np.float32)
+    assert not reassemble(np.zeros((20, 20), bool), boxes, ones).any()
+    empty = Rle.from_dense(np.zeros((20, 20), bool))
+    assert reassemble(empty, boxes, ones) == empty

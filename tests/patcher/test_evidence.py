@@ -8,7 +8,14 @@ import pytest
 from dense_doors import columns_of, find_changes
 
 from maskmend.patcher.errors import OptionError
-from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Calibration, Evidence, chances
+from maskmend.patcher.evidence import (
+    CHANGE_WEIGHTS,
+    DEFAULT_CALIBRATION,
+    INSTANCE_WEIGHTS,
+    Calibration,
+    Evidence,
+    chances,
+)
 from maskmend.patcher.guard import distance_to_edge, edge_length
 
 
@@ -172,3 +179,15 @@ def test_changes_of_nothing_have_features_too() -> None:
     found = Evidence(before, after, changes, 0)
     values = dict(zip(INSTANCE_WEIGHTS, found.instance_features(np.array([True])), strict=True))
     assert (values["log shift"], values["log area"]) == (0.0, 0.0)
+
+
+def test_the_default_tables_in_numbers() -> None:
+    # Results change with these numbers: whoever fits them anew writes them down here too.
+    change = np.array([[1.0, math.log(80), math.log(5), 0.8, 0.1, 0.5, math.log(400), 1.0]])
+    odds = -6.788 - 0.099 * math.log(80) - 0.553 * math.log(5) + 5.593 * 0.8 - 2.831 * 0.1 + 1.264 * 0.5
+    odds += 0.538 * math.log(400) + 0.425
+    assert DEFAULT_CALIBRATION.change_chances(change)[0] == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-12)
+    instance = np.array([[1.0, 0.5, 0.8, math.log(400), 0.3, 0.25]])
+    odds = -5.351 + 0.143 * 0.5 + 8.041 * 0.8 + 0.064 * math.log(400) - 1.921 * 0.3 - 0.411 * 0.25
+    assert DEFAULT_CALIBRATION.instance_chances(instance)[0] == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-12)
+    assert DEFAULT_CALIBRATION.strength == 0.15

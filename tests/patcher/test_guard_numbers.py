@@ -7,9 +7,11 @@ import pytest
 
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import OptionError
+from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Calibration
 from maskmend.patcher.field import RAMP, fade, field_at, probability_field, window
 from maskmend.patcher.guard import (
     ALREADY_RIGHT,
+    EMPTY,
     TOO_FAR,
     GuardOptions,
     GuardResult,
@@ -21,9 +23,10 @@ from maskmend.patcher.guard import (
     guard,
     hold,
 )
-from maskmend.patcher.topology import PINHOLE, connected_to, without_cuts, without_fragments, without_pinholes
+from maskmend.patcher.topology import PINHOLE, connected_to, tidy, without_cuts, without_fragments, without_pinholes
 
 LENIENT = GuardOptions(caution=0.0)
+BOLD = dict(INSTANCE_WEIGHTS, constant=50.0)
 
 
 def box(x0: int, y0: int, x1: int, y1: int, shape: tuple[int, int] = (60, 70)) -> np.ndarray:
@@ -212,3 +215,38 @@ def test_parts_that_share_a_pixel_with_a_core() -> None:
     )
     assert not connected_to(mask, box(4, 5, 9, 8, (8, 9))).any()
     assert np.array_equal(connected_to(mask, np.full((8, 9), 7, np.uint8)), mask)
+
+
+def test_an_instance_may_be_unlikely_though_each_change_is_likely() -> None:
+    bold, shy = dict(CHANGE_WEIGHTS, constant=50.0), dict(INSTANCE_WEIGHTS, constant=-50.0)
+    before, after = box(20, 20, 40, 40), box(20, 20, 42, 40)
+    unlikely = Calibration(bold, shy)
+    found = judged(before, after, GuardOptions(caution=0.5, calibration=unlikely))
+    assert (found.mask, found.abstained, found.undone) == (Rle.from_dense(before), ALREADY_RIGHT, {})
+    assert found.score < 1e-9
+    likely = Calibration(bold, BOLD)
+    for options in (GuardOptions(caution=0.0, calibration=unlikely), GuardOptions(calibration=likely)):
+        passed = judged(before, after, options)
+        assert (passed.mask, passed.abstained, passed.undone) == (Rle.from_dense(after), None, {})
+    # A chance that is just the caution asked for is enough.
+    usual = Calibration(bold, INSTANCE_WEIGHTS)
+    exact = judged(before, after, GuardOptions(caution=0.0, calibration=usual)).score
+    assert judged(before, after, GuardOptions(caution=exact, calibration=usual)).abstained is None
+
+
+def test_without_an_edge_everything_is_too_far() -> None:
+    full, empty = box(0, 0, 70, 60), box(0, 0, 0, 0)
+    found = judged(full, full - box(20, 20, 40, 40), LENIENT)
+    assert (found.mask, found.abstained, found.undone) == (Rle.from_dense(full), ALREADY_RIGHT, {"reach": 400})
+    found = judged(empty, box(0, 0, 3, 3), LENIENT)
+    assert (found.mask, found.abstained, found.undone) == (Rle.from_dense(empty), EMPTY, {"reach": 9})
+
+
+def test_where_there_is_nothing_to_tidy_nothing_is_copied() -> None:
+    before = box(20, 20, 40, 40) | box(50, 50, 51, 52)
+    after = box(20, 20, 42, 40) | box(50, 50, 51, 52)
+    distance = distance_to_edge(before)
+    assert tidy(after, before, distance) is after
+    assert without_fragments(after, before) is after
+    assert without_pinholes(after, before) is after
+    assert without_cuts(after, before, distance) is after

@@ -253,3 +253,13 @@ def test_a_jpeg_is_turned_as_pillow_turns_it(orientation: int) -> None:
     assert found.shape == turned.shape
     assert np.abs(found - turned).mean() < 3
     assert np.array_equal(load_image(data, exif_policy="ignore"), load_image(encoded(".jpg")))
+
+
+def test_the_limits_that_the_docs_name(tmp_path: Path) -> None:
+    assert (images.MAX_PIXELS, images.MAX_BYTES) == (2**28, 512 * 2**20)
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        # Nothing but its length.
+        file.truncate(512 * 2**20 + 1)
+    with pytest.raises(ImageError, match="536870913 bytes"):
+        load_image(path)

@@ -252,3 +252,20 @@ def test_other_journeys_are_refused(start: object, cells: object, values: object
     with pytest.raises(MaskmendError) as caught:
         propagate(start, cells, values, **options)  # type: ignore[arg-type]
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "words"),
+    [
+        (np.array([[0]]), np.ones((1, 1), np.float32), r"cells\[0\] must be an integer array with one axis"),
+        (np.array(0), np.ones((), np.float32), r"cells\[0\] must be an integer array with one axis"),
+        ([0], ONE, r"cells\[0\] must be an integer array with one axis"),
+        (np.array([4]), ONE, r"cells\[0\] hold an index outside 0 to 3"),
+        (np.array([0, 1, 0]), np.ones(3, np.float32), r"cells\[0\] name a cell twice"),
+        (np.array([0, 1, 2]), np.ones(2, np.float32), r"values\[0\] must be float32 \[3\]"),
+        (np.array([0]), [1.0], r"values\[0\] must be float32 \[1\]"),
+    ],
+)
+def test_what_is_wrong_with_the_cells_of_a_level_is_told(cells: object, values: object, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        propagate(GOOD, [cells], [values])  # type: ignore[list-item]
