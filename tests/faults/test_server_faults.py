@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import socket
@@ -108,4 +109,29 @@ def test_a_port_that_is_taken_is_said() -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2, done.stderr
     assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_folder_for_temporary_files_is_said_before_workers_die_of_it(tmp_path: Path) -> None:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("a file system cannot be mounted here")
+    command = [
+        sys.executable,
+        "-m",
+        "maskmend.clients.cli",
+        "serve",
+        "--port",
+        "0",
+        "--grpc-port",
+        "-1",
+        "--workers",
+        "2",
+    ]
+    try:
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert done.returncode == 2, done.stderr
+    assert "TMPDIR" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +18,29 @@ from prometheus_client import (
 )
 
 from maskmend.models.runtimes.triton_fleet import TritonHealth
+from maskmend.patcher.errors import OptionError
 
 _CIRCUIT = {"closed": 0, "half-open": 1, "open": 2}
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Variable with the folder that several worker processes share their numbers in."""
+_ROOM = 8_000_000
+"""Bytes that the files of one worker may come to."""
+
+
+def check_room(folder: str, workers: int) -> None:
+    """Refuse a folder for shared numbers that is too full: it is mapped into memory, and a worker that finds no room dies.
+
+    Raises:
+        OptionError: so it is.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < workers * _ROOM:
+        raise OptionError(
+            f"{workers} workers share their metrics in {folder}, which has {free} bytes left and needs {workers * _ROOM}; "
+            "make room, or let the variable TMPDIR name another folder",
+            field="workers",
+        )
 
 
 class Metrics:

@@ -31,7 +31,7 @@ from maskmend.service.held import Budget
 from maskmend.service.http import build_app
 from maskmend.service.inputs import InputLimits
 from maskmend.service.logs import FullHouse, set_up
-from maskmend.service.metrics import MULTIPROCESS, Metrics
+from maskmend.service.metrics import MULTIPROCESS, Metrics, check_room
 from maskmend.service.protocol import WRITE_TIMEOUT, Connection
 from maskmend.service.served import BatchSettings, Served
 from maskmend.service.settings import HANDED_OVER, Settings, load_settings
@@ -241,6 +241,7 @@ def serve(settings: Settings) -> int:
         server.run(sockets=[listening])
         return 0 if server.started else 3
     with tempfile.TemporaryDirectory(prefix="maskmend-metrics-") as folder:
+        check_room(folder, settings.workers)
         os.environ[MULTIPROCESS] = folder
         logger.info("workers share their metrics", extra={"folder": folder})
         os.environ[HANDED_OVER] = settings.model_dump_json()

@@ -22,5 +22,7 @@ def main() -> None:
         print(f"maskmend: {error.strerror or error}: {error.filename or 'input or output'}", file=sys.stderr)
         sys.exit(UNUSABLE)
     except MemoryError:
-        print("maskmend: there is not enough memory; give it more, or smaller photographs, and --resume", file=sys.stderr)
+        print(
+            "maskmend: there is not enough memory; give it more, or smaller photographs, and --resume", file=sys.stderr
+        )
         sys.exit(UNUSABLE)
