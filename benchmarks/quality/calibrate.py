@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -33,7 +34,8 @@ from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Evidence, chances
 from maskmend.patcher.guard import GuardOptions, examine
 from maskmend.patcher.metrics import boundary_f
-from maskmend.service import Engine
+from maskmend.service import Engine, EngineOptions
+from maskmend.service.options import Patches
 
 SAY = {"composed": 1.0, "nuclei": 1.0, "coco-cc": 0.25}
 """Weight of each set. COCO's polygons are off by 2 to 4 px: a right change often counts as wrong there."""
@@ -79,8 +81,14 @@ def instances(
         yield np.ascontiguousarray(bgr[:, :, ::-1]), masks
 
 
-def cases(engine: Engine, name: str, found: Iterator[tuple[NDArray[np.uint8], list[Rle]]], most: int) -> Iterator[Case]:
-    """Refine every instance once for each kind, without the guard."""
+def cases(
+    engine: Engine,
+    name: str,
+    found: Iterator[tuple[NDArray[np.uint8], list[Rle]]],
+    most: int,
+    care: str | None = None,
+) -> Iterator[Case]:
+    """Refine every instance once for each kind, without the guard; of those looked at with another care none."""
     options = GuardOptions()
     for number, (image, truths) in enumerate(found):
         rng = np.random.default_rng((SEED, number, 1))
@@ -89,6 +97,8 @@ def cases(engine: Engine, name: str, found: Iterator[tuple[NDArray[np.uint8], li
             coarse = {int(n): Rle.from_dense(degrade(truths[n].to_dense(), kind, rng)) for n in chosen}
             coarse = {n: m for n, m in coarse.items() if 0 < m.area < m.height * m.width}
             for proposal in engine.propose(image, coarse):
+                if care is not None and proposal.care != care:
+                    continue
                 truth = truths[proposal.index]
                 seen = examine(image, proposal.coarse, proposal.refined, proposal.votes, options)
                 crop = truth.crop(*seen.region)
@@ -216,6 +226,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--strength", type=float, default=HOLD, help="how far probabilities are held back")
     parser.add_argument("--harm", type=float, default=2.0, help="how much more a lower IoU counts than a higher one")
+    parser.add_argument(
+        "--patches",
+        default="dense",
+        choices=get_args(Patches),
+        help="adaptive fits ADAPTIVE_CALIBRATION of patcher/evidence.py",
+    )
     parser.add_argument("--fit", nargs="+", help="weights to fit on, if not on all of --weights")
     parser.add_argument(
         "--write", action="store_true", help="into the manifest; for tables fitted on one set of weights"
@@ -224,20 +240,26 @@ def main() -> None:
     fitted_on = arguments.fit or arguments.weights
     if arguments.write and len(fitted_on) > 1:
         parser.error("--write is for tables fitted on one set of weights; name it by --fit")
+    if arguments.write and arguments.patches == "adaptive":
+        parser.error("--write is for --patches dense; the tables of adaptive patches are in patcher/evidence.py")
     arguments.work.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Case]] = {}
     for weights in arguments.weights:
         used = resolve_weights(weights).manifest.sha256["onnx"][:8]
         asked = f"{used}-{arguments.strength:g}-{arguments.scenes}-{arguments.most}-{arguments.every}"
+        if arguments.patches != "dense":
+            asked += f"-{arguments.patches}"
         file = arguments.work / f"{Path(weights).stem}-{asked}.pkl"
         if not file.is_file():
             refiner = load_refiner(weights=weights, threads=arguments.threads)
             refiner.calibration = replace(refiner.calibration, strength=arguments.strength)
-            engine = Engine(refiner)
+            sparse = arguments.patches == "adaptive"
+            # What the tables of sparse looks are for is the state after the first.
+            engine = Engine(refiner, EngineOptions(patches="adaptive", passes=1) if sparse else EngineOptions())
             here: list[Case] = []
             for name in arguments.sets:
                 source = instances(name, arguments.data, arguments.work, arguments.every, arguments.scenes)
-                here += cases(engine, name, source, arguments.most)
+                here += cases(engine, name, source, arguments.most, "sparse" if sparse else None)
                 print(f"{weights} {name}: {len(here)} instances so far", flush=True)
             file.write_bytes(pickle.dumps(here))
         found[weights] = pickle.loads(file.read_bytes())
