@@ -147,7 +147,7 @@ class Adaptive(Dense):
         # Pixels that change although they are held back, were this the only patch.
         changed = np.count_nonzero((probabilities - np.float32(0.5)) * known < -np.float32(full), axis=(1, 2))
         kept = changed < EASED * probabilities.shape[-1]
-        return (np.float32(full) * kept).astype(np.float32)[:, None, None]
+        return np.where(kept, np.float32(full), np.float32(0))[:, None, None]
 
     def tables(self, work: Proposal) -> GuardOptions:
         """See `Dense.tables`."""
