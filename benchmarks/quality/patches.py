@@ -1,7 +1,7 @@
 """Quality against patches per instance: patches chosen adaptively beside plain suppression.
 
     python benchmarks/quality/patches.py --data DATA --work runs/quality --every 4
-    python benchmarks/quality/patches.py --data DATA --work runs/quality --ways nms=0.25 adaptive --table docs/patches.csv
+    python benchmarks/quality/patches.py --data DATA --work runs/quality --table docs/images/patches.csv
 
 Coarse masks are those of `table.py`, which makes them if need be; `--every` takes each n-th image of every set (of davis,
 of those that `table.py` takes). Scores are `maskmend evaluate`'s: mean IoU and F@1 over the instances whose coarse mask has

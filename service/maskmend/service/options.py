@@ -29,8 +29,8 @@ class EngineOptions:
         arbitrate: let no two instances of an image take a pixel that their coarse masks did not share.
         tiles: have refiners of whole instances look at a large one in several boxes, so that they see it no smaller than it
             is; otherwise in one, which is quicker and coarser. Refiners of patches do not ask.
-        patches: `dense` covers the boundary by `nms`, and looks again wherever the edge moved. `adaptive` takes about two
-            thirds of the patches for masks about as good: see `Adaptive`. For refiners of patches, and without `nms`.
+        patches: `dense` covers the boundary by `nms`, and looks again wherever the edge moved. `adaptive` takes about
+            three fifths of the patches for masks about as good: see `Adaptive`. For refiners of patches, and without `nms`.
 
     Raises:
         OptionError: a value is out of range.

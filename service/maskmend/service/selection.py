@@ -94,7 +94,7 @@ class Dense:
 
 
 class Adaptive(Dense):
-    """About two thirds of the patches.
+    """About three fifths of the patches, for masks about as good: docs/performance-patches.md.
 
     A sparse look covers the boundary with as few boxes as it can, and a patch that moves its edge by `EASED` px or more is
     believed as it is: taking the edge the rest of the way, because `hold` kept it back, is most of what a second look does
