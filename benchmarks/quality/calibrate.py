@@ -14,6 +14,7 @@ import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,8 @@ from maskmend.models.zoo import GuardTables, Weights
 from maskmend.patcher.defaults import HOLD
 from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, chances
 from maskmend.patcher.metrics import boundary_f
-from maskmend.service import Engine
+from maskmend.service import Engine, EngineOptions
+from maskmend.service.options import Patches
 
 CAUTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
 HARM = 0.005
@@ -147,6 +149,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--strength", type=float, default=HOLD, help="how far probabilities are held back")
     parser.add_argument("--harm", type=float, default=2.0, help="how much more a lower IoU counts than a higher one")
+    parser.add_argument(
+        "--patches",
+        default="dense",
+        choices=get_args(Patches),
+        help="adaptive fits ADAPTIVE_CALIBRATION of patcher/evidence.py",
+    )
     parser.add_argument("--fit", nargs="+", help="weights to fit on, if not on all of --weights")
     parser.add_argument(
         "--write", action="store_true", help="into the manifest; for tables fitted on one set of weights"
@@ -155,20 +163,26 @@ def main() -> None:
     fitted_on = arguments.fit or arguments.weights
     if arguments.write and len(fitted_on) > 1:
         parser.error("--write is for tables fitted on one set of weights; name it by --fit")
+    if arguments.write and arguments.patches == "adaptive":
+        parser.error("--write is for --patches dense; the tables of adaptive patches are in patcher/evidence.py")
     arguments.work.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Case]] = {}
     for weights in arguments.weights:
         used = resolve_weights(weights).manifest.sha256["onnx"][:8]
         asked = f"{used}-{arguments.strength:g}-{arguments.scenes}-{arguments.most}-{arguments.every}"
+        if arguments.patches != "dense":
+            asked += f"-{arguments.patches}"
         file = arguments.work / f"{Path(weights).stem}-{asked}.pkl"
         if not file.is_file():
             refiner = load_refiner(weights=weights, threads=arguments.threads)
             refiner.calibration = replace(refiner.calibration, strength=arguments.strength)
-            engine = Engine(refiner)
+            sparse = arguments.patches == "adaptive"
+            # What the tables of sparse looks are for is the state after the first.
+            engine = Engine(refiner, EngineOptions(patches="adaptive", passes=1) if sparse else EngineOptions())
             here: list[Case] = []
             for name in arguments.sets:
                 source = instances(name, arguments.data, arguments.work, arguments.every, arguments.scenes)
-                here += cases(engine, name, source, arguments.most)
+                here += cases(engine, name, source, arguments.most, "sparse" if sparse else None)
                 print(f"{weights} {name}: {len(here)} instances so far", flush=True)
             file.write_bytes(pickle.dumps(here))
         found[weights] = pickle.loads(file.read_bytes())

@@ -63,8 +63,14 @@ def instances(
         yield np.ascontiguousarray(bgr[:, :, ::-1]), masks
 
 
-def cases(engine: Engine, name: str, found: Iterator[tuple[NDArray[np.uint8], list[Rle]]], most: int) -> Iterator[Case]:
-    """Refine every instance once for each kind, without the guard."""
+def cases(
+    engine: Engine,
+    name: str,
+    found: Iterator[tuple[NDArray[np.uint8], list[Rle]]],
+    most: int,
+    care: str | None = None,
+) -> Iterator[Case]:
+    """Refine every instance once for each kind, without the guard; of those looked at with another care none."""
     options = GuardOptions()
     for number, (image, truths) in enumerate(found):
         rng = np.random.default_rng((SEED, number, 1))
@@ -73,6 +79,8 @@ def cases(engine: Engine, name: str, found: Iterator[tuple[NDArray[np.uint8], li
             coarse = {int(n): Rle.from_dense(degrade(truths[n].to_dense(), kind, rng)) for n in chosen}
             coarse = {n: m for n, m in coarse.items() if 0 < m.area < m.height * m.width}
             for proposal in engine.propose(image, coarse):
+                if care is not None and proposal.care != care:
+                    continue
                 truth = truths[proposal.index]
                 seen = examine(image, proposal.coarse, proposal.refined, proposal.votes, options)
                 crop = truth.crop(*seen.region)

@@ -30,7 +30,9 @@ def two_ways(name: str, device: str = "cpu", precision: str = "fp32") -> tuple[N
     return there, here
 
 
-@pytest.mark.parametrize("options", [EngineOptions(), EngineOptions(guard=False, nms=0.4, passes=2)])
+@pytest.mark.parametrize(
+    "options", [EngineOptions(), EngineOptions(guard=False, nms=0.4, passes=2), EngineOptions(patches="adaptive")]
+)
 def test_patches_along_the_boundary(options: EngineOptions) -> None:
     image, masks = real_case(5)
     masks.append(Rle.from_dense(np.zeros(image.shape[:2], bool)))

@@ -13,6 +13,7 @@ from running import Running, running, scene
 
 from maskmend.clients import Client, Refiner
 from maskmend.models.registry import REFINERS
+from maskmend.patcher.errors import OptionError
 
 WEIGHTS = [kind.weights for kind in REFINERS.values()]
 INSTANCE = [name for name, kind in REFINERS.items() if kind.crop == "instance"]
@@ -59,6 +60,23 @@ def test_a_server_gives_the_masks_of_this_process(server: Running, refiner: str,
         assert there.provenance["tiles"] == int(tiles)
     other = Refiner(refiner, tiles=not tiles, guard=False, threads=1).refine(IMAGE, MASKS)
     assert not np.array_equal(other.masks, here.masks)
+
+
+def test_patches_chosen_adaptively_are_those_of_this_process_and_refused_where_they_mean_nothing(
+    server: Running,
+) -> None:
+    here = Refiner(patches="adaptive", threads=1).refine(IMAGE, MASKS)
+    for scheme in ("http", "grpc"):
+        with at(server, scheme, patches="adaptive") as client:
+            there = client.refine(IMAGE, MASKS)
+        assert np.array_equal(here.masks, there.masks)
+        assert there.provenance["patches"] == here.provenance["patches"] == "adaptive"
+        with at(server, scheme, patches="adaptive", refiner="transfiner") as client:
+            with pytest.raises(OptionError, match="transfiner looks at whole instances") as caught:
+                client.refine(IMAGE, MASKS)
+            assert caught.value.field == "patches"
+        with at(server, scheme, patches="adaptive", nms=0.5) as client, pytest.raises(OptionError, match="nms"):
+            client.refine(IMAGE, MASKS)
 
 
 def test_a_refiner_that_is_not_served_is_named(server: Running) -> None:

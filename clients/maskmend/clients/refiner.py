@@ -20,6 +20,7 @@ from maskmend.patcher.displacement import max_displacement
 from maskmend.patcher.errors import MaskmendError, OptionError
 from maskmend.patcher.images import ExifPolicy, load_image
 from maskmend.service import Engine, EngineOptions, StageTimes
+from maskmend.service.options import Patches
 
 
 class Refiner:
@@ -46,6 +47,7 @@ class Refiner:
         topology: have the guard keep masks in one piece: no specks, no pinholes, thin parts not cut.
         arbitrate: let no two instances take a pixel that their coarse masks did not share.
         tiles: see a large instance in parts and not made smaller; means nothing to `bpr`.
+        patches: `dense`; or `adaptive` for three fifths of them and masks about as good, see docs/performance-patches.md.
         batch_size: patches per call of the network; does not change the result.
         threads: of the network; None lets the runtime choose.
         device: `cpu`, `cuda` or `cuda:N`, for torch and tensorrt.
@@ -75,6 +77,7 @@ class Refiner:
         topology: bool = True,
         arbitrate: bool = True,
         tiles: bool = True,
+        patches: Patches = "dense",
         batch_size: int = 32,
         threads: int | None = None,
         device: str | None = None,
@@ -93,7 +96,7 @@ class Refiner:
             device=device,
             triton_url=triton_url,
         )
-        self._options = EngineOptions(nms, passes, guard, caution, reach, topology, arbitrate, tiles)
+        self._options = EngineOptions(nms, passes, guard, caution, reach, topology, arbitrate, tiles, patches)
         self._batch_size, self._exif, self._concurrency = batch_size, exif_policy, concurrency
         self._times = StageTimes()
         engine = self._new_engine()

@@ -37,6 +37,7 @@ class Remote:
         topology: have the guard keep masks in one piece.
         arbitrate: let no two instances take a pixel that their coarse masks did not share.
         tiles: see a large instance in parts and not made smaller; means nothing to `bpr`.
+        patches: `dense`; or `adaptive` for three fifths of them and masks about as good, see docs/performance-patches.md.
         exif_policy: `apply` or `ignore` the EXIF rotation of files and bytes.
         timeout: seconds for a call, with all its tries. Goes to the server as the deadline.
         retries: how often and when to try again.
@@ -63,6 +64,7 @@ class Remote:
         topology: bool | None = None,
         arbitrate: bool | None = None,
         tiles: bool | None = None,
+        patches: str | None = None,
         exif_policy: ExifPolicy = "apply",
         timeout: float = 60.0,
         retries: Retries | None = None,
@@ -91,6 +93,7 @@ class Remote:
             topology=topology,
             arbitrate=arbitrate,
             tiles=tiles,
+            patches=patches,
             exif_policy=exif_policy,
         )
         self.url = url.rstrip("/")

@@ -83,6 +83,28 @@ class Calibration:
 
 DEFAULT_CALIBRATION = Calibration(CHANGE_WEIGHTS, INSTANCE_WEIGHTS)
 
+ADAPTIVE_CALIBRATION = Calibration(
+    {
+        "constant": -3.839,
+        "log size": 0.301,
+        "log depth": -0.372,
+        "certainty": 3.491,
+        "spread": 4.593,
+        "support": 0.919,
+        "log area": 0.292,
+        "growth": 0.320,
+    },
+    {
+        "constant": -6.319,
+        "log shift": 0.326,
+        "certainty": 10.182,
+        "log area": 0.084,
+        "lean": -1.664,
+        "deep": 1.153,
+    },
+)
+"""The same after one sparse look (patches chosen adaptively): `calibrate.py --patches adaptive`, on `bpr-small`."""
+
 DEEP = 2.0
 """Depth in px from which a change is more than the jitter of an edge."""
 _SUPPORT = 1.5

@@ -80,7 +80,7 @@ class GuardResult:
 
 
 def hold(
-    probabilities: NDArray[np.float32], coarse: NDArray[np.float32], strength: float = HOLD
+    probabilities: NDArray[np.float32], coarse: NDArray[np.float32], strength: float | NDArray[np.float32] = HOLD
 ) -> NDArray[np.float32]:
     """Move probabilities towards the coarse mask, so that only a clear vote changes a pixel.
 
@@ -90,7 +90,7 @@ def hold(
     Args:
         probabilities: float32 [N, P, P], foreground.
         coarse: float32 [N, P, P], -1 background, +1 foreground.
-        strength: 0 (off) to 0.5 (nothing ever changes).
+        strength: 0 (off) to 0.5 (nothing ever changes); of all patches, or of each, float32 [N, 1, 1].
 
     Returns:
         float32 [N, P, P] in 0..1.

@@ -16,7 +16,8 @@ from maskmend.patcher.evidence import Calibration
 from maskmend.patcher.field import fade
 from maskmend.patcher.guard import GuardResult, changed_pixels, edge_confidence, guard, hold
 from maskmend.service.options import EngineOptions
-from maskmend.service.proposal import Proposal, moved_far, pieces_of, to_side
+from maskmend.service.proposal import Proposal, pieces_of, to_side
+from maskmend.service.selection import selection_of
 from maskmend.service.stages import StageTimes
 
 EMPTY_MASK = "the coarse mask is empty"
@@ -84,6 +85,7 @@ class Engine:
         if not 1 <= batch_size <= 4096:
             raise OptionError(f"batch_size is {batch_size}; use 1 to 4096", field="batch_size")
         self._refiner, self._options, self._batch_size = refiner, options or EngineOptions(), batch_size
+        self._selection = selection_of(refiner, self._options)
         self._guard_options = self._options.guard_options(refiner.calibration)
         self._most = max(1, GROUP * 128**2 // max(128, refiner.input_size) ** 2)
         self.stages = StageTimes()
@@ -161,7 +163,7 @@ class Engine:
             masks: by index, of the image's size, neither empty nor full.
         """
         # A runtime with a device of its own does whole passes there: the image goes up once.
-        looks = getattr(self._refiner, "looks", None)
+        looks = getattr(self._refiner, "looks", None) if self._selection.on_device else None
         look = None if looks is None else looks.on(image)
         for group in self._groups(masks):
             for number in range(self._options.passes):
@@ -179,24 +181,21 @@ class Engine:
         patches = 0
         for index, mask in masks.items():
             with self.stages.measure("boxes"):
-                boxes = self._boxes(mask)
-            if group and patches + len(boxes) > self._most:
+                work = self._selection.first(index, mask)
+            if group and patches + len(work.boxes) > self._most:
                 yield group
                 group, patches = [], 0
-            group.append(Proposal(index, mask, boxes, mask, mask))
-            patches += len(boxes)
+            group.append(work)
+            patches += len(work.boxes)
         if group:
             yield group
-
-    def _boxes(self, mask: Rle) -> NDArray[np.int32]:
-        return self._refiner.boxes(mask, self._options.nms, self._options.tiles)
 
     def _pass(self, image: NDArray[np.uint8], group: list[Proposal], number: int, look: Look | None) -> None:
         """Refine each instance of a group once, from the second time on only where it pays."""
         if number:
             with self.stages.measure("boxes"):
                 for work in group:
-                    work.boxes = self._boxes_again(work)
+                    work.boxes = self._boxes_again(image, work)
         group = [work for work in group if len(work.boxes)]
         if not group:
             return
@@ -216,7 +215,7 @@ class Engine:
                     part = slice(start, start + len(boxes))
                     start = part.stop
                     scaled = to_side(probabilities[part], int(boxes[0, 2] - boxes[0, 0]))
-                    found[work.index].append((scaled, self._votes(work.refined, boxes, patches[part], scaled)))
+                    found[work.index].append((scaled, self._votes(work, boxes, patches[part], scaled)))
         with self.stages.measure("reassemble"):
             for work in group:
                 probabilities, votes = (np.concatenate(parts) for parts in zip(*found[work.index], strict=True))
@@ -246,24 +245,23 @@ class Engine:
                 start += len(boxes)
             return self._room[:start]
 
-    def _boxes_again(self, work: Proposal) -> NDArray[np.int32]:
+    def _boxes_again(self, image: NDArray[np.uint8], work: Proposal) -> NDArray[np.int32]:
         """Boxes along the new edge, of those places where it moved far in the last pass."""
         if work.refined == work.previous or not len(work.boxes) or work.refined.area == 0:
             return work.boxes[:0]
-        boxes = self._boxes(work.refined)
-        return moved_far(work.previous, work.refined, boxes)
+        return self._selection.again(image, work)
 
-    def _votes(self, mask: Rle, boxes: NDArray[np.int32], patches: Patches, probabilities: Patches) -> Patches:
+    def _votes(self, work: Proposal, boxes: NDArray[np.int32], patches: Patches, probabilities: Patches) -> Patches:
         """What is averaged: probabilities held back by the guard, and fading towards the patches' borders."""
         if self._options.guard:
-            known = self._known(mask, boxes, patches)
-            probabilities = hold(probabilities, known, self._guard_options.calibration.strength)
+            known = self._known(work.refined, boxes, patches)
+            probabilities = hold(probabilities, known, self._selection.strength(work, probabilities, known))
         return fade(probabilities)
 
     def _finish(self, image: NDArray[np.uint8], work: Proposal) -> InstanceResult:
         with self.stages.measure("guard"):
             if self._options.guard:
-                checked = guard(image, work.coarse, work.refined, work.votes, self._guard_options)
+                checked = guard(image, work.coarse, work.refined, work.votes, self._selection.tables(work))
             else:
                 checked = GuardResult(work.refined, edge_confidence(work.votes), 1.0, None)
             return InstanceResult(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ class Proposal:
         previous: its mask before the last pass.
         refined: its mask after the last pass.
         votes: boxes and probabilities of each pass so far.
+        care: how it is looked at; see `Adaptive`. `plain` is the way of `Dense`.
     """
 
     index: int
@@ -34,6 +36,7 @@ class Proposal:
     previous: Rle
     refined: Rle
     votes: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = field(default_factory=list)
+    care: Literal["plain", "sparse", "closer"] = "plain"
 
 
 def moved_far(previous: Rle, refined: Rle, boxes: NDArray[np.int32]) -> NDArray[np.int32]:

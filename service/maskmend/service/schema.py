@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from maskmend.models.registry import REFINERS
 from maskmend.patcher.defaults import CAUTION, REACH
-from maskmend.service.options import EngineOptions
+from maskmend.service.options import EngineOptions, Patches
 
 Encoding = Literal["rle", "polygons", "png", "index_png"]
 
@@ -66,6 +66,9 @@ class RefineOptions(BaseModel):
     tiles: bool = Field(
         default=True, strict=True, description="See a large instance in parts; means nothing to refiners of patches."
     )
+    patches: Patches = Field(
+        default="dense", description="adaptive: three fifths of the patches, about as good; for refiners of patches."
+    )
     exif_policy: Literal["apply", "ignore"] = Field(
         default="apply", description="Turn the image as its EXIF orientation says, or not."
     )
@@ -76,7 +79,15 @@ class RefineOptions(BaseModel):
     def engine_options(self) -> EngineOptions:
         """Those of the engine."""
         return EngineOptions(
-            self.nms, self.passes, self.guard, self.caution, self.reach, self.topology, self.arbitrate, self.tiles
+            self.nms,
+            self.passes,
+            self.guard,
+            self.caution,
+            self.reach,
+            self.topology,
+            self.arbitrate,
+            self.tiles,
+            self.patches,
         )
 
 

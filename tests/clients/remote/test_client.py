@@ -211,7 +211,18 @@ def test_the_three_share_a_signature() -> None:
         ]
         assert parameters[0] == parameters[1] == parameters[2]
     shared = set(inspect.signature(Client).parameters) & set(inspect.signature(Refiner).parameters)
-    assert {"weights", "nms", "passes", "guard", "caution", "reach", "topology", "arbitrate", "exif_policy"} <= shared
+    assert {
+        "weights",
+        "nms",
+        "passes",
+        "guard",
+        "caution",
+        "reach",
+        "topology",
+        "arbitrate",
+        "patches",
+        "exif_policy",
+    } <= shared
     assert inspect.signature(Client) == inspect.signature(AsyncClient)
 
 

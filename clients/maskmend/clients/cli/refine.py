@@ -75,6 +75,9 @@ def refine(
         "--tiles/--no-tiles",
         help="See a large instance in parts and not made smaller; means nothing to bpr.",
     ),
+    patches: str = typer.Option(
+        "dense", "--patches", help="dense; or adaptive: three fifths of the patches for masks about as good, for bpr."
+    ),
     batch_size: int = typer.Option(
         32, "--batch-size", help="Patches per call of the network; does not change the result."
     ),
@@ -170,6 +173,7 @@ def refine(
         "topology": topology,
         "arbitrate": arbitrate,
         "tiles": tiles,
+        "patches": one_of("patches", patches, ("dense", "adaptive")),
         "exif_policy": exif_policy,
     }
     if report is not None or truth is not None:

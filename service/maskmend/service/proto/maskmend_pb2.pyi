@@ -65,7 +65,7 @@ class Polygon(_message.Message):
     def __init__(self, coordinates: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class RefineOptions(_message.Message):
-    __slots__ = ("refiner", "weights", "precision", "nms", "passes", "guard", "caution", "reach", "topology", "arbitrate", "exif_policy", "encoding", "report", "timeout_s", "tiles")
+    __slots__ = ("refiner", "weights", "precision", "nms", "passes", "guard", "caution", "reach", "topology", "arbitrate", "exif_policy", "encoding", "report", "timeout_s", "tiles", "patches")
     REFINER_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class RefineOptions(_message.Message):
     REPORT_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     TILES_FIELD_NUMBER: _ClassVar[int]
+    PATCHES_FIELD_NUMBER: _ClassVar[int]
     refiner: str
     weights: str
     precision: str
@@ -96,7 +97,8 @@ class RefineOptions(_message.Message):
     report: bool
     timeout_s: float
     tiles: bool
-    def __init__(self, refiner: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., nms: _Optional[float] = ..., passes: _Optional[int] = ..., guard: _Optional[bool] = ..., caution: _Optional[float] = ..., reach: _Optional[int] = ..., topology: _Optional[bool] = ..., arbitrate: _Optional[bool] = ..., exif_policy: _Optional[str] = ..., encoding: _Optional[str] = ..., report: _Optional[bool] = ..., timeout_s: _Optional[float] = ..., tiles: _Optional[bool] = ...) -> None: ...
+    patches: str
+    def __init__(self, refiner: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., nms: _Optional[float] = ..., passes: _Optional[int] = ..., guard: _Optional[bool] = ..., caution: _Optional[float] = ..., reach: _Optional[int] = ..., topology: _Optional[bool] = ..., arbitrate: _Optional[bool] = ..., exif_policy: _Optional[str] = ..., encoding: _Optional[str] = ..., report: _Optional[bool] = ..., timeout_s: _Optional[float] = ..., tiles: _Optional[bool] = ..., patches: _Optional[str] = ...) -> None: ...
 
 class RefinedMask(_message.Message):
     __slots__ = ("index", "segmentation", "box", "area", "confidence", "score", "abstained", "changed_pixels", "max_displacement_px", "undone")
