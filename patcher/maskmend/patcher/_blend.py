@@ -103,13 +103,14 @@ def gather(
 def hold(
     probabilities: NDArray[np.float32],
     coarse: NDArray[np.float32],
-    strength: np.float32,
-    shrink: np.float32,
+    strengths: NDArray[np.float32],
+    shrinks: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """`maskmend.patcher.guard.hold` into out [N, P, P]; `shrink` is 1 + 2 * `strength`."""
+    """`maskmend.patcher.guard.hold` into out [N, P, P]; `strengths` and `shrinks`, 1 + 2 * strength, are those of each patch."""
     half = np.float32(0.5)
     for n in range(out.shape[0]):
+        strength, shrink = strengths[n], shrinks[n]
         for r in range(out.shape[1]):
             for c in range(out.shape[2]):
                 moved = (probabilities[n, r, c] - half + strength * coarse[n, r, c]) / shrink + half

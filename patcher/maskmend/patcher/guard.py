@@ -99,7 +99,8 @@ def hold(
     held = np.empty(probabilities.shape, np.float32)
     # Compiled loops are several times as fast over pixels without gaps, so a copy of a view pays.
     sides = np.ascontiguousarray(coarse, np.float32)
-    _blend.hold(probabilities, sides, np.float32(strength), np.float32(1 + 2 * strength), held)
+    each = np.broadcast_to(np.asarray(strength, np.float64).reshape(-1), len(probabilities))
+    _blend.hold(probabilities, sides, each.astype(np.float32), (1 + 2 * each).astype(np.float32), held)
     return held
 
 
