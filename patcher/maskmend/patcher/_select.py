@@ -60,7 +60,7 @@ def boxes_along(
 def _select(
     bits: Bits, x0: int, y0: int, width: int, height: int, reach: NDArray[np.int64], hashed: bool, salt: np.uint64
 ) -> NDArray[np.int32]:
-    """Pixels that survive, int32 [N, 2] (x, y) in the frame, best first; `bits` are padded, the region begins at (x0, y0)."""
+    """Pixels that survive, int32 [N, 2] (x, y) in the frame, best first; `bits` are padded, of a region at (x0, y0)."""
     stride = (height + 63) // 64 + 1
     words, live, level = boundary_words(bits, width, height)
     # The pixels that a winner suppressed, padded as the bits are.

@@ -39,7 +39,7 @@ def _listed(counts: NDArray[np.uint32], height: int, width: int) -> tuple[NDArra
         return np.empty((0, 2), np.int32), np.empty(0, np.int64)
     stride = (h + 63) // 64 + 1
     bits = padded(counts, height, x0, y0, w, h)
-    numbers, some, best = boundary_words(bits, w, h)
+    numbers, some, _ = boundary_words(bits, w, h)
     total = 0
     for word in some:
         total += set_bits(word)

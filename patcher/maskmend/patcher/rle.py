@@ -93,7 +93,7 @@ class Rle:
             if isinstance(counts, (str, bytes)) and counts[:2] in ("b'", 'b"', b"b'", b'b"'):
                 reason = "is Python's way of printing bytes (b'...'); decode with counts.decode('ascii') before writing"
             raise MaskError(f"{where} ({len(counts)} long, frame {height} x {width}) {reason}", field=where)
-        return cls(height, width, runs)
+        return rle_of_runs(height, width, runs)
 
     @classmethod
     def from_dense(cls, mask: NDArray[np.generic], *, field: str = "mask") -> Rle:
@@ -108,7 +108,7 @@ class Rle:
         bits = _bits.empty_bits(w, h)
         if w:
             _bits.draw_dense(bits, pixels, x0, y0, h)
-        return cls(height, width, _bits.read_runs(bits, height, width, x0, y0, h))
+        return rle_of_runs(height, width, _bits.read_runs(bits, height, width, x0, y0, h))
 
     @classmethod
     def from_crop(cls, crop: NDArray[np.generic], height: int, width: int, x0: int, y0: int) -> Rle:
@@ -171,6 +171,18 @@ class Rle:
     def bbox(self) -> tuple[int, int, int, int]:
         """Smallest box (x, y, width, height) in px around the foreground; (0, 0, 0, 0) when there is none."""
         return _codec_ints(_codec.bounding_box(self.counts, self.height))
+
+
+def rle_of_runs(height: int, width: int, counts: NDArray[np.uint32]) -> Rle:
+    """A mask of runs that a kernel of this package made: canonical, of a frame within the limits, known to nobody else.
+
+    Checking and copying them once more, as `Rle` itself does, takes as long as reading them from text.
+    """
+    counts.flags.writeable = False
+    made = object.__new__(Rle)
+    for name, value in (("height", height), ("width", width), ("counts", counts)):
+        object.__setattr__(made, name, value)
+    return made
 
 
 def as_rle(mask: object, *, height: int | None = None, width: int | None = None, field: str = "mask") -> Rle:
