@@ -115,7 +115,7 @@ def boundary_words(bits: Bits, width: int, height: int) -> tuple[NDArray[np.int6
 
 @compiled
 def _add_rows(bits: Bits, low: Bits, high: Bits) -> None:
-    """Sums of three vertical neighbours as two binary digits; of the first and the last word, which are empty, zero."""
+    """Sums of three vertical neighbours as two binary digits; before the first word is an empty one, as is the last."""
     n = bits.size
     above, own, below = bits[: n - 2], bits[1 : n - 1], bits[2:]
     ones, twos = low[1 : n - 1], high[1 : n - 1]
@@ -126,7 +126,10 @@ def _add_rows(bits: Bits, low: Bits, high: Bits) -> None:
         half = up ^ word
         ones[i] = half ^ down
         twos[i] = (up & word) | (half & down)
-    low[0] = high[0] = ZERO
+    word = bits[0]
+    up, down = word << ONE, (word >> ONE) | (bits[1] << TOP)
+    half = up ^ word
+    low[0], high[0] = half ^ down, (up & word) | (half & down)
     low[n - 1] = high[n - 1] = ZERO
 
 
