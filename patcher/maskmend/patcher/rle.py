@@ -104,10 +104,9 @@ class Rle:
         """
         pixels = dense_pixels(mask, field)
         height, width = pixels.shape
-        x0, y0, w, h = _codec_ints(_bits.dense_box(pixels))
+        x0, y0, w, h = map(int, _bits.dense_box(pixels))
         bits = _bits.empty_bits(w, h)
-        if w:
-            _bits.draw_dense(bits, pixels, x0, y0, h)
+        _bits.draw_dense(bits, pixels, x0, y0, h)
         return rle_of_runs(height, width, _bits.read_runs(bits, height, width, x0, y0, h))
 
     @classmethod
@@ -170,18 +169,14 @@ class Rle:
     @property
     def bbox(self) -> tuple[int, int, int, int]:
         """Smallest box (x, y, width, height) in px around the foreground; (0, 0, 0, 0) when there is none."""
-        return _codec_ints(_codec.bounding_box(self.counts, self.height))
+        return tuple(map(int, _codec.bounding_box(self.counts, self.height)))  # type: ignore[return-value]
 
 
 def rle_of_runs(height: int, width: int, counts: NDArray[np.uint32]) -> Rle:
-    """A mask of runs that a kernel of this package made: canonical, of a frame within the limits, known to nobody else.
-
-    Checking and copying them once more, as `Rle` itself does, takes as long as reading them from text.
-    """
+    """A mask of canonical runs that a kernel just made, of a frame within the limits: not checked and copied once more."""
     counts.flags.writeable = False
     made = object.__new__(Rle)
-    for name, value in (("height", height), ("width", width), ("counts", counts)):
-        object.__setattr__(made, name, value)
+    made.__setstate__((height, width, counts))  # type: ignore[attr-defined]
     return made
 
 
@@ -254,11 +249,6 @@ def region_bits(mask: Rle, x0: int, y0: int, width: int, height: int) -> _bits.B
     bits = _bits.empty_bits(width, height)
     _bits.draw_runs(bits, mask.counts, mask.height, x0, y0, width, height)
     return bits
-
-
-def _codec_ints(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    x, y, w, h = box
-    return int(x), int(y), int(w), int(h)
 
 
 def is_whole(value: object) -> bool:
