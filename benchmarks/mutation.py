@@ -55,6 +55,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "_near": GUARD,
     "_pieces": ("test_guard_numbers", "test_topology", "test_guard_parity"),
     "_polygon": ("test_polygons",),
+    "_score": ("test_boundary", "test_select_kernels"),
     "_select": ("test_select_kernels", "test_boxes"),
     "arbitrate": ("test_arbitrate",),
     "boundary": ("test_boundary",),

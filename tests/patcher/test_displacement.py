@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from maskmend.patcher import Rle
-from maskmend.patcher.displacement import max_displacement
+from maskmend.patcher.displacement import changed_within, max_displacement
 
 
 def plain(coarse: np.ndarray, refined: np.ndarray) -> float:
@@ -69,3 +69,16 @@ def test_what_lies_beyond_the_frame_is_outside_of_nothing() -> None:
     assert max_displacement(right, filled((25, 0, 39, 30))) == pytest.approx(15.0, abs=1e-4)
     above = filled((0, 0, 40, 12))
     assert max_displacement(above, filled((0, 1, 40, 12))) == pytest.approx(12.0, abs=1e-4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.integers(1, 80), st.integers(1, 80))
+def test_changes_are_counted_box_by_box(data: st.DataObject, height: int, width: int) -> None:
+    seed = data.draw(st.integers(0, 2**16))
+    before, after = np.random.default_rng(seed).random((2, height, width)) < np.array([0.5, 0.4])[:, None, None]
+    corners = data.draw(st.lists(st.tuples(st.integers(-30, 100), st.integers(-30, 100)), max_size=5))
+    side = data.draw(st.sampled_from([2, 16, 70]))
+    boxes = np.array([(x, y, x + side, y + side) for x, y in corners], np.int32).reshape(-1, 4)
+    frame = np.pad(before ^ after, 200)
+    expected = [int(frame[y0 + 200 : y1 + 200, x0 + 200 : x1 + 200].sum()) for x0, y0, x1, y1 in boxes]
+    assert changed_within(Rle.from_dense(before), Rle.from_dense(after), boxes).tolist() == expected

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher._bits import ONE, Bits
-from maskmend.patcher._jit import compiled, whole
-from maskmend.patcher._pieces import Runs, any_of, joined, root_of
+from maskmend.patcher._jit import compiled, set_bits, whole
+from maskmend.patcher._pieces import Runs, any_of, joined, part_of, root_of
 
 
 @compiled
@@ -106,6 +106,24 @@ def measure(
             sums[2, region] += side * (2.0 * (0.5 if np.isnan(p) else p) - 1.0)
             if not np.isnan(spread[i]):
                 sums[3, region] += np.float64(spread[i])
+
+
+@compiled
+def count_within(
+    before: Bits, after: Bits, height: int, boxes: NDArray[np.int32], x0: int, y0: int
+) -> NDArray[np.int64]:
+    """Pixels of each box, int32 [N, 4] in the frame, in which two masks of the region that begins at (x0, y0) differ."""
+    counts = np.zeros(boxes.shape[0], np.int64)
+    for n in range(boxes.shape[0]):
+        first, end = max(whole(boxes[n, 1]) - y0, 0), min(whole(boxes[n, 3]) - y0, height)
+        if first >= end:
+            continue
+        for c in range(max(whole(boxes[n, 0]) - x0, 0), min(whole(boxes[n, 2]) - x0, before.shape[0])):
+            for k in range(first >> 6, ((end - 1) >> 6) + 1):
+                changed = before[c, k] ^ after[c, k]
+                if changed:
+                    counts[n] += set_bits(changed & part_of(first, end, k))
+    return counts
 
 
 @compiled

@@ -262,7 +262,7 @@ def starts_of(runs: Runs, width: int) -> NDArray[np.int64]:
 
 
 @compiled
-def _part(first: int, end: int, k: int) -> np.uint64:
+def part_of(first: int, end: int, k: int) -> np.uint64:
     """The rows first..end-1 as bits of word number k."""
     return (ALL << np.uint64(max(first - 64 * k, 0))) & (ALL >> np.uint64(64 - min(end - 64 * k, 64)))
 
@@ -270,7 +270,7 @@ def _part(first: int, end: int, k: int) -> np.uint64:
 @compiled
 def any_of(bits: Bits, run: NDArray[np.int32]) -> bool:
     for k in range(run[1] >> 6, ((run[2] - 1) >> 6) + 1):  # noqa: SIM110  numba knows no any()
-        if bits[run[0], k] & _part(whole(run[1]), whole(run[2]), k):
+        if bits[run[0], k] & part_of(whole(run[1]), whole(run[2]), k):
             return True
     return False
 
@@ -279,7 +279,7 @@ def any_of(bits: Bits, run: NDArray[np.int32]) -> bool:
 def _shut(before: Bits, after: Bits, column: int, first: int, end: int) -> bool:
     """Whether every pixel beside a run (not at the region's border) is foreground in one of two masks."""
     for k in range(first >> 6, ((end - 1) >> 6) + 1):
-        part = _part(first, end, k)
+        part = part_of(first, end, k)
         for c in (column - 1, column + 1):
             if part & ~(before[c, k] | after[c, k]):
                 return False
@@ -292,4 +292,4 @@ def _shut(before: Bits, after: Bits, column: int, first: int, end: int) -> bool:
 @compiled
 def _clear_rows(bits: Bits, run: NDArray[np.int32]) -> None:
     for k in range(run[1] >> 6, ((run[2] - 1) >> 6) + 1):
-        bits[run[0], k] &= ~_part(whole(run[1]), whole(run[2]), k)
+        bits[run[0], k] &= ~part_of(whole(run[1]), whole(run[2]), k)

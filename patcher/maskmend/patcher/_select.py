@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from maskmend.patcher._bits import ALL, ONE, ZERO, Bits
 from maskmend.patcher._jit import compiled, set_bits, trailing_zeros, whole
+from maskmend.patcher._score import boundary_words, lower_levels, padded, region_of
 
 _LOW = np.uint64(0xFFFF_FFFF)
 _LOW16 = np.uint64(0xFFFF)
@@ -25,81 +26,83 @@ def mix(word: np.uint64) -> np.uint64:
 
 
 @compiled
-def select(
-    levels: Bits,
-    places: NDArray[np.int32],
-    x0: int,
-    y0: int,
-    width: int,
+def boxes_along(
+    counts: NDArray[np.uint32],
     height: int,
+    width: int,
+    patch: int,
     reach: NDArray[np.int64],
     hashed: bool,
     salt: np.uint64,
+    reference: bool,
 ) -> NDArray[np.int32]:
-    """Pixels that survive, best first.
+    """Boxes along the boundary of canonical runs, int32 [N, 4], best first: all of `boundary_boxes` in one call.
 
     Args:
-        levels: boundary pixels by level, uint64 [M, 4]; see `Levels`.
-        places: int32 [M, 2], column and number of each word.
-        x0: first column of the region in the frame.
-        y0: first row of the region in the frame.
-        width: columns of the region.
-        height: rows of the region.
+        counts: uint32 [R].
+        height: rows of the frame.
+        width: columns of it.
+        patch: side of a box in px.
         reach: int64 [R]: a winner suppresses up to reach[|dx|] rows above and below itself in the column dx away.
         hashed: whether ties go by hash; else by row, then column.
         salt: what is xored to a position before it is hashed, 0 to 2**32 - 1.
-
-    Returns:
-        int32 [N, 2] (x, y).
+        reference: whether boxes are shifted into the frame as the official code does.
     """
-    # The pixels that a winner suppressed.
-    dead = np.zeros((width, (height + 63) // 64), np.uint64)
+    x0, y0, w, h = region_of(counts, height, width)
+    if w == 0:
+        return np.empty((0, 4), np.int32)
+    bits = padded(counts, height, x0, y0, w, h)
+    centres = _select(bits, x0, y0, w, h, reach, hashed, salt)
+    return _place(centres, patch, width, height, reference)
+
+
+@compiled
+def _select(
+    bits: Bits, x0: int, y0: int, width: int, height: int, reach: NDArray[np.int64], hashed: bool, salt: np.uint64
+) -> NDArray[np.int32]:
+    """Pixels that survive, int32 [N, 2] (x, y) in the frame, best first; `bits` are padded, of a region at (x0, y0)."""
+    stride = (height + 63) // 64 + 1
+    words, live, level = boundary_words(bits, width, height)
+    # The pixels that a winner suppressed, padded as the bits are.
+    dead = np.zeros(bits.size, np.uint64)
     # Each pass looks at the pixels of one range of keys. Winners of the first passes suppress nearly all others, and a
     # mask of pure noise takes no more memory than this.
     share = min(max(dead.size, 1024), 1 << 20)
     winners = np.empty((64, 2), np.int32)
     won = 0
-    keys = np.empty(0, np.uint64)
-    spare = np.empty(0, np.uint64)
-    # Words that still have live pixels: after the first level few.
-    words = np.arange(places.shape[0])
-    for level in range(3, -1, -1):
-        live = 0
-        kept = 0
-        for m in words:
-            alive_there = ~dead[places[m, 0], places[m, 1]]
-            live += set_bits(levels[m, level] & alive_there)
-            rest = levels[m, level]
-            for lower in range(level):
-                rest |= levels[m, lower]
-            words[kept] = m
-            kept += (rest & alive_there) != ZERO
-        words = words[:kept]
-        if live == 0:
+    keys = np.empty(1024, np.uint64)
+    spare = np.empty(1024, np.uint64)
+    lower = np.empty((0, 3), np.uint64)
+    for rank in range(4, 0, -1):
+        if rank == 3:
+            # Few words still have live pixels; only of those the lower levels are worth knowing.
+            words, lower = _lower(bits, words, live, dead, stride)
+        if rank < 4:
+            level = lower[:, rank - 1]
+        count = 0
+        for m in range(words.size):
+            count += set_bits(level[m] & ~dead[words[m]])
+        if count == 0:
             continue
-        passes = 1 + live // share
-        for turn in range(passes):
-            if hashed:
-                begin = (turn << 32) // passes
-                end = ((turn + 1) << 32) // passes
-            else:
-                begin = (y0 + turn * height // passes) << 16
-                end = (y0 + (turn + 1) * height // passes) << 16
-            n, later, keys = _collect(levels[:, level], words, places, dead, x0, y0, hashed, salt, begin, end, keys)
+        passes = 1 + count // share
+        first, whole_range = (0, 1 << 32) if hashed else (y0 << 16, height << 16)
+        begin = first
+        # A first look at an eighth of a pass: its winners suppress most of the rest, which then needs no sorting.
+        end = first + whole_range // passes // (8 if count > 4 * _FEW else 1)
+        turn = 0
+        while True:
+            n, later, keys = _collect(level, words, dead, stride, x0, y0, hashed, salt, begin, end, keys)
             if spare.size < n:
                 spare = np.empty(keys.size, np.uint64)
-            shift = 0
-            while (end - begin - 1) >> shift > 255:
-                shift += 1
-            starts = _spread(keys[:n], spare[:n], begin, shift)
-            for part in range(256):
+            starts = _spread(keys[:n], spare[:n], begin, end)
+            for part in range(starts.size - 1):
                 if starts[part] == starts[part + 1]:
                     continue
-                alive = _alive(spare[starts[part] : starts[part + 1]], dead, x0, y0)
+                alive = _alive(spare[starts[part] : starts[part + 1]], dead, stride, x0, y0)
                 _sort(alive, keys)
                 for key in alive:
                     x, y = whole(key & _LOW16) - x0, whole((key >> np.uint64(16)) & _LOW16) - y0
-                    if (dead[x, y >> 6] >> np.uint64(y & 63)) & ONE:
+                    if (dead[(x + 1) * stride + (y >> 6)] >> np.uint64(y & 63)) & ONE:
                         continue
                     if won == winners.shape[0]:
                         more = np.empty((2 * won, 2), np.int32)
@@ -108,37 +111,58 @@ def select(
                     winners[won, 0] = x0 + x
                     winners[won, 1] = y0 + y
                     won += 1
-                    _suppress(dead, x, y, height, reach)
+                    _suppress(dead, stride, x, y, width, height, reach)
             if later == 0:
                 break
-    return winners[:won].copy()
+            begin = end
+            if begin >= first + (turn + 1) * whole_range // passes:
+                turn += 1
+            end = first + (turn + 1) * whole_range // passes
+    return winners[:won]
 
 
 @compiled
-def _suppress(dead: Bits, x: int, y: int, height: int, reach: NDArray[np.int64]) -> None:
+def _lower(
+    bits: Bits, words: NDArray[np.int64], live: Bits, dead: Bits, stride: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """The words that still have live pixels, int64 [M], and their boundary pixels of level 1, 2 and 3, uint64 [M, 3]."""
+    kept = 0
+    for m in range(words.size):
+        words[kept], live[kept] = words[m], live[m]
+        kept += (live[m] & ~dead[words[m]]) != ZERO
+    levels = np.empty((kept, 3), np.uint64)
+    for m in range(kept):
+        first, second, third = lower_levels(bits, whole(words[m]), stride)
+        levels[m, 0], levels[m, 1], levels[m, 2] = first & live[m], second & live[m], third & live[m]
+    return words[:kept], levels
+
+
+@compiled
+def _suppress(dead: Bits, stride: int, x: int, y: int, width: int, height: int, reach: NDArray[np.int64]) -> None:
     for away in range(reach.size):
         first, last = max(0, y - reach[away]), min(height - 1, y + reach[away])
         a, b = first >> 6, last >> 6
         low, high = ALL << np.uint64(first & 63), ALL >> np.uint64(63 - (last & 63))
         # To the left and to the right, which for the winner's own column is the same.
         for column in (x - away, x + away):
-            if column < 0 or column >= dead.shape[0]:
+            if column < 0 or column >= width:
                 continue
+            base = (column + 1) * stride
             if a == b:
-                dead[column, a] |= low & high
+                dead[base + a] |= low & high
                 continue
-            dead[column, a] |= low
-            for k in range(a + 1, b):
-                dead[column, k] = ALL
-            dead[column, b] |= high
+            dead[base + a] |= low
+            for k in range(base + a + 1, base + b):
+                dead[k] = ALL
+            dead[base + b] |= high
 
 
 @compiled
 def _collect(
     level: Bits,
     words: NDArray[np.int64],
-    places: NDArray[np.int32],
     dead: Bits,
+    stride: int,
     x0: int,
     y0: int,
     hashed: bool,
@@ -149,28 +173,42 @@ def _collect(
 ) -> tuple[int, int, NDArray[np.uint64]]:
     """Live pixels with begin <= tie < end as keys (tie, y, x of 32, 16 and 16 bits); how many; how many come later."""
     n, later = 0, 0
-    for m in words:
-        c, k = whole(places[m, 0]), whole(places[m, 1])
-        word = level[m] & ~dead[c, k]
-        if word and n + 64 > keys.size:
-            longer = np.empty(max(4096, 2 * keys.size), np.uint64)
+    # Words come column by column.
+    column, base = 0, stride
+    for m in range(words.size):
+        number = whole(words[m])
+        word = level[m] & ~dead[number]
+        if word == ZERO:
+            continue
+        while number >= base + stride:
+            column += 1
+            base += stride
+        if n + 64 > keys.size:
+            longer = np.empty(2 * keys.size, np.uint64)
             longer[:n] = keys[:n]
             keys = longer
+        corner = ((y0 + 64 * (number - base)) << 16) | (x0 + column)
         while word:
-            position = np.uint64(((y0 + 64 * k + trailing_zeros(word)) << 16) | (x0 + c))
+            position = np.uint64(corner + (trailing_zeros(word) << 16))
             word &= word - ONE
             tie = mix(position ^ salt) if hashed else position
-            if whole(tie) >= end:
-                later += 1
-            elif whole(tie) >= begin:
-                keys[n] = (tie << np.uint64(32)) | position
-                n += 1
+            # Written in any case and kept or not: which one it is cannot be foretold.
+            keys[n] = (tie << np.uint64(32)) | position
+            after = whole(tie) >= end
+            later += after
+            n += (whole(tie) >= begin) & (not after)
     return n, later, keys
 
 
 @compiled
-def _spread(keys: NDArray[np.uint64], out: NDArray[np.uint64], begin: int, shift: int) -> NDArray[np.int64]:
+def _spread(keys: NDArray[np.uint64], out: NDArray[np.uint64], begin: int, end: int) -> NDArray[np.int64]:
     """Put keys down by the eight highest bits of their ties; part p is out[starts[p] : starts[p + 1]]."""
+    if keys.size <= _FEW:
+        out[:] = keys
+        return np.array([0, keys.size])
+    shift = 0
+    while (end - begin - 1) >> shift > 255:
+        shift += 1
     starts = np.zeros(258, np.int64)
     for key in keys:
         starts[((whole(key >> np.uint64(32)) - begin) >> shift) + 2] += 1
@@ -184,13 +222,13 @@ def _spread(keys: NDArray[np.uint64], out: NDArray[np.uint64], begin: int, shift
 
 
 @compiled
-def _alive(keys: NDArray[np.uint64], dead: Bits, x0: int, y0: int) -> NDArray[np.uint64]:
+def _alive(keys: NDArray[np.uint64], dead: Bits, stride: int, x0: int, y0: int) -> NDArray[np.uint64]:
     """Move keys of pixels that nobody suppressed yet to the front; returns those."""
     kept = 0
     for key in keys:
         x, y = whole(key & _LOW16) - x0, whole((key >> np.uint64(16)) & _LOW16) - y0
         keys[kept] = key
-        kept += not (dead[x, y >> 6] >> np.uint64(y & 63)) & ONE
+        kept += not (dead[(x + 1) * stride + (y >> 6)] >> np.uint64(y & 63)) & ONE
     return keys[:kept]
 
 
@@ -237,7 +275,7 @@ def _sort_many(keys: NDArray[np.uint64], spare: NDArray[np.uint64]) -> None:
 
 
 @compiled
-def place(centres: NDArray[np.int32], patch: int, width: int, height: int, reference: bool) -> NDArray[np.int32]:
+def _place(centres: NDArray[np.int32], patch: int, width: int, height: int, reference: bool) -> NDArray[np.int32]:
     """Boxes int32 [N, 4] around pixels int32 [N, 2], shifted into the frame; `boundary_boxes` tells how."""
     boxes = np.empty((centres.shape[0], 4), np.int32)
     for n in range(centres.shape[0]):

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher import _select
-from maskmend.patcher.boundary import boundary_levels
 from maskmend.patcher.errors import OptionError
 from maskmend.patcher.rle import as_rle, is_whole
 
@@ -67,12 +66,10 @@ def boundary_boxes(
     if not is_whole(seed) or not 0 <= seed < 2**32:
         raise OptionError("seed must be an integer from 0 to 2**32 - 1", field="seed")
     rle = as_rle(mask)
-    levels = boundary_levels(rle)
-    if not levels.width:
-        return np.zeros((0, 4), np.int32)
-    reach = stencil(int(patch), float(nms))
-    centres = _select.select(*levels, reach, ties == "hash", _salt(int(seed)))
-    return _select.place(centres, int(patch), rle.width, rle.height, border == "reference")
+    reach, salt = stencil(int(patch), float(nms)), _salt(int(seed))
+    return _select.boxes_along(
+        rle.counts, rle.height, rle.width, int(patch), reach, ties == "hash", salt, border == "reference"
+    )
 
 
 @lru_cache(maxsize=64)

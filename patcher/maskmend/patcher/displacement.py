@@ -1,10 +1,11 @@
-"""How far an edge moved."""
+"""How far an edge moved, and where."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskmend.patcher import _near, _pieces
+from maskmend.patcher import _changed, _near, _pieces
 from maskmend.patcher.columns import Columns
 from maskmend.patcher.rle import Rle
 
@@ -33,6 +34,29 @@ def max_displacement(coarse: Rle, refined: Rle) -> float:
     runs, _ = _pieces.joined(before.bits ^ after.bits, before.height, True)
     farthest = _near.deepest(before.bits, before.height, runs, np.ones(len(runs), np.int32), 1)
     return min(float(farthest[0]), diagonal)
+
+
+def changed_within(a: Rle, b: Rle, boxes: NDArray[np.int32]) -> NDArray[np.int64]:
+    """In how many pixels of each box two masks of one size differ.
+
+    Args:
+        a: one mask.
+        b: the other.
+        boxes: int32 [N, 4] (x0, y0, x1, y1) in px, which may leave the frame; nothing differs there.
+
+    Returns:
+        int64 [N].
+    """
+    if not len(boxes):
+        return np.zeros(0, np.int64)
+    (x0, y0), (x1, y1) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
+    region = max(x0, 0), max(y0, 0), max(min(x1, a.width), 0), max(min(y1, a.height), 0)
+    if region[0] >= region[2] or region[1] >= region[3]:
+        return np.zeros(len(boxes), np.int64)
+    before, after = Columns.of(a, region), Columns.of(b, region)
+    # Kernels are compiled for arrays without gaps.
+    squares = np.ascontiguousarray(boxes, np.int32)
+    return np.asarray(_changed.count_within(before.bits, after.bits, before.height, squares, region[0], region[1]))
 
 
 def _around(a: Rle, b: Rle) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from maskmend.patcher import _bits, _blend
 from maskmend.patcher.crops import Squares, check_boxes
 from maskmend.patcher.errors import OptionError
-from maskmend.patcher.rle import Rle, as_rle, region_bits
+from maskmend.patcher.rle import Rle, as_rle, region_bits, rle_of_runs
 
 EPSILON: Final = _blend.EPSILON
 """Probabilities are kept this far from 0 and 1 before their logit is taken."""
@@ -60,7 +60,7 @@ def reassemble(
             _bits.undraw(bits, dense.view(np.uint8), x0, y0, y1 - y0)
         return cast("Mask", dense)
     if touched:
-        rle = Rle(rle.height, rle.width, _bits.read_runs(bits, rle.height, rle.width, x0, y0, y1 - y0))
+        rle = rle_of_runs(rle.height, rle.width, _bits.read_runs(bits, rle.height, rle.width, x0, y0, y1 - y0))
     return cast("Mask", rle if isinstance(mask, Rle) else rle.to_coco())
 
 

@@ -93,7 +93,7 @@ class Rle:
             if isinstance(counts, (str, bytes)) and counts[:2] in ("b'", 'b"', b"b'", b'b"'):
                 reason = "is Python's way of printing bytes (b'...'); decode with counts.decode('ascii') before writing"
             raise MaskError(f"{where} ({len(counts)} long, frame {height} x {width}) {reason}", field=where)
-        return cls(height, width, runs)
+        return rle_of_runs(height, width, runs)
 
     @classmethod
     def from_dense(cls, mask: NDArray[np.generic], *, field: str = "mask") -> Rle:
@@ -104,11 +104,10 @@ class Rle:
         """
         pixels = dense_pixels(mask, field)
         height, width = pixels.shape
-        x0, y0, w, h = _codec_ints(_bits.dense_box(pixels))
+        x0, y0, w, h = map(int, _bits.dense_box(pixels))
         bits = _bits.empty_bits(w, h)
-        if w:
-            _bits.draw_dense(bits, pixels, x0, y0, h)
-        return cls(height, width, _bits.read_runs(bits, height, width, x0, y0, h))
+        _bits.draw_dense(bits, pixels, x0, y0, h)
+        return rle_of_runs(height, width, _bits.read_runs(bits, height, width, x0, y0, h))
 
     @classmethod
     def from_crop(cls, crop: NDArray[np.generic], height: int, width: int, x0: int, y0: int) -> Rle:
@@ -170,7 +169,15 @@ class Rle:
     @property
     def bbox(self) -> tuple[int, int, int, int]:
         """Smallest box (x, y, width, height) in px around the foreground; (0, 0, 0, 0) when there is none."""
-        return _codec_ints(_codec.bounding_box(self.counts, self.height))
+        return tuple(map(int, _codec.bounding_box(self.counts, self.height)))  # type: ignore[return-value]
+
+
+def rle_of_runs(height: int, width: int, counts: NDArray[np.uint32]) -> Rle:
+    """A mask of canonical runs that a kernel just made, of a frame within the limits: not checked and copied once more."""
+    counts.flags.writeable = False
+    made = object.__new__(Rle)
+    made.__setstate__((height, width, counts))  # type: ignore[attr-defined]
+    return made
 
 
 def as_rle(mask: object, *, height: int | None = None, width: int | None = None, field: str = "mask") -> Rle:
@@ -242,11 +249,6 @@ def region_bits(mask: Rle, x0: int, y0: int, width: int, height: int) -> _bits.B
     bits = _bits.empty_bits(width, height)
     _bits.draw_runs(bits, mask.counts, mask.height, x0, y0, width, height)
     return bits
-
-
-def _codec_ints(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    x, y, w, h = box
-    return int(x), int(y), int(w), int(h)
 
 
 def is_whole(value: object) -> bool:

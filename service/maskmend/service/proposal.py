@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskmend.patcher import Rle
+from maskmend.patcher.displacement import changed_within
 
 AGAIN = 1.0
 """Mean shift of the edge within a patch, in px, from which the next pass looks there again."""
@@ -44,13 +45,8 @@ def moved_far(previous: Rle, refined: Rle, boxes: NDArray[np.int32]) -> NDArray[
     if not len(boxes):
         return boxes
     side = int(boxes[0, 2] - boxes[0, 0])
-    (x0, y0), (x1, y1) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
-    moved = previous.crop(x0, y0, x1, y1) ^ refined.crop(x0, y0, x1, y1)
-    total = cv2.integral(moved)  # with a row and a column of zeros in front
-    left, top = boxes[:, 0] - x0, boxes[:, 1] - y0
-    inside = total[top + side, left + side] - total[top, left + side] - total[top + side, left] + total[top, left]
     # An edge that crosses the patch is about as long as its side.
-    return np.asarray(boxes[inside >= AGAIN * side])
+    return np.asarray(boxes[changed_within(previous, refined, boxes) >= AGAIN * side])
 
 
 def to_side(probabilities: NDArray[np.float32], side: int) -> NDArray[np.float32]:
