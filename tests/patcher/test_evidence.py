@@ -161,14 +161,15 @@ def test_only_the_doubtful_change_is_given_back() -> None:
     found = evidence()
     sure, doubtful = (n + 1 for n in np.argsort(-found.changes.growth))
     changes = replace(found.changes, certainty=np.where(found.changes.growth > 0, 0.95, -0.5))
-    kept = Evidence(found.before, found.after, changes, found.edge).without_doubtful(0.5)
+    left = Evidence(found.before, found.after, changes, found.edge).without_doubtful(0.5)
+    kept, before, after = (np.asarray(mask) for mask in (left, found.before, found.after))
     labels = found.changes.labels
-    assert np.array_equal(kept[labels == sure], found.after[labels == sure])
-    assert np.array_equal(kept[labels == doubtful], found.before[labels == doubtful])
-    assert np.array_equal(kept[labels == 0], found.before[labels == 0])
+    assert np.array_equal(kept[labels == sure], after[labels == sure])
+    assert np.array_equal(kept[labels == doubtful], before[labels == doubtful])
+    assert np.array_equal(kept[labels == 0], before[labels == 0])
     # What is left is judged by what was kept of the changes.
     own = found.instance_features(found.changes.growth > 0)
-    assert found.chance(kept) == pytest.approx(float(chances(own[None], INSTANCE_WEIGHTS)[0]))
+    assert found.chance(left) == pytest.approx(float(chances(own[None], INSTANCE_WEIGHTS)[0]))
 
 
 def test_changes_of_nothing_have_features_too() -> None:
@@ -176,7 +177,7 @@ def test_changes_of_nothing_have_features_too() -> None:
     after[4, 4] = 1
     half, image = np.full(1, 0.5, np.float32), np.zeros((9, 9, 3), np.uint8)
     changes = find_changes(before, after, distance_to_edge(after), half, half, image)
-    found = Evidence(before, after, changes, 0)
+    found = Evidence(columns_of(before), columns_of(after), changes, 0)
     values = dict(zip(INSTANCE_WEIGHTS, found.instance_features(np.array([True])), strict=True))
     assert (values["log shift"], values["log area"]) == (0.0, 0.0)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from dense_doors import columns_of, field_at, without_cuts, without_fragments, without_pinholes
 
 from maskmend.patcher import Rle
 from maskmend.patcher.errors import OptionError
 from maskmend.patcher.evidence import CHANGE_WEIGHTS, INSTANCE_WEIGHTS, Calibration
-from maskmend.patcher.field import RAMP, fade, field_at, probability_field, window
+from maskmend.patcher.field import RAMP, fade, probability_field, window
 from maskmend.patcher.guard import (
     ALREADY_RIGHT,
     EMPTY,
@@ -23,7 +24,7 @@ from maskmend.patcher.guard import (
     guard,
     hold,
 )
-from maskmend.patcher.topology import PINHOLE, connected_to, tidy, without_cuts, without_fragments, without_pinholes
+from maskmend.patcher.topology import PINHOLE, connected_to, tidy
 
 LENIENT = GuardOptions(caution=0.0)
 BOLD = dict(INSTANCE_WEIGHTS, constant=50.0)
@@ -75,7 +76,7 @@ def test_what_is_examined_lies_within_the_reach_and_a_pixel_more() -> None:
     for reach, region in ((3, (16, 16, 44, 34)), (25, (0, 0, 66, 56)), (40, (0, 0, 70, 60))):
         seen = examine(image, Rle.from_dense(coarse), Rle.from_dense(refined), (), GuardOptions(reach=reach))
         assert seen.region == region
-        assert seen.evidence.before.shape == (region[3] - region[1], region[2] - region[0])
+        assert np.asarray(seen.evidence.before).shape == (region[3] - region[1], region[2] - region[0])
         assert seen.undone == {"reach": 0, "topology": 0}
         assert seen.evidence.edge == edge_length(coarse) == 64
         assert seen.evidence.changes.depth.tolist() == [2.0]
@@ -209,12 +210,14 @@ def test_thin_is_up_to_six_pixels(height: int, joined: bool) -> None:
 
 def test_parts_that_share_a_pixel_with_a_core() -> None:
     mask = box(1, 1, 3, 3, (8, 9)) | box(3, 3, 4, 4, (8, 9)) | box(6, 1, 8, 3, (8, 9))
+
     # By a corner is connected.
-    assert np.array_equal(
-        connected_to(mask, box(1, 1, 2, 2, (8, 9))), box(1, 1, 3, 3, (8, 9)) | box(3, 3, 4, 4, (8, 9))
-    )
-    assert not connected_to(mask, box(4, 5, 9, 8, (8, 9))).any()
-    assert np.array_equal(connected_to(mask, np.full((8, 9), 7, np.uint8)), mask)
+    def connected(core: np.ndarray) -> np.ndarray:
+        return np.asarray(connected_to(columns_of(mask), columns_of(core)))
+
+    assert np.array_equal(connected(box(1, 1, 2, 2, (8, 9))), box(1, 1, 3, 3, (8, 9)) | box(3, 3, 4, 4, (8, 9)))
+    assert not connected(box(4, 5, 9, 8, (8, 9))).any()
+    assert np.array_equal(connected(np.full((8, 9), 7, np.uint8)), mask)
 
 
 def test_an_instance_may_be_unlikely_though_each_change_is_likely() -> None:
@@ -245,8 +248,7 @@ def test_without_an_edge_everything_is_too_far() -> None:
 def test_where_there_is_nothing_to_tidy_nothing_is_copied() -> None:
     before = box(20, 20, 40, 40) | box(50, 50, 51, 52)
     after = box(20, 20, 42, 40) | box(50, 50, 51, 52)
-    distance = distance_to_edge(before)
-    assert tidy(after, before, distance) is after
-    assert without_fragments(after, before) is after
-    assert without_pinholes(after, before) is after
-    assert without_cuts(after, before, distance) is after
+    new = columns_of(after)
+    assert tidy(new, columns_of(before)) is new
+    for same in (without_fragments(after, before), without_pinholes(after, before), without_cuts(after, before)):
+        assert np.array_equal(same, after)

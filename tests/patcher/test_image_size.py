@@ -112,7 +112,7 @@ def test_a_damaged_orientation_is_none(body: bytes) -> None:
 
 
 def test_a_square_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_jpeg_orientation", lambda _: pytest.fail("looked"))
+    monkeypatch.setattr(module, "_jpeg_is_turned", lambda _: pytest.fail("looked"))
     assert image_size(plain_jpeg(50, 50)) == (50, 50)
     assert image_size(plain_jpeg(), exif_policy="ignore") == (40, 60)
 

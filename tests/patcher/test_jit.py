@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from numba import njit
@@ -47,6 +49,10 @@ def test_machine_code_is_kept_or_made_anew_where_nothing_can_be_written(monkeypa
 
 def test_kernels_give_up_the_lock_and_divide_as_numpy_does(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
+
+    def kernel() -> None: ...
+
+    kernel._cache = SimpleNamespace(load_overload=None, save_overload=None)  # type: ignore[attr-defined]
     monkeypatch.setattr(_jit, "njit", lambda **options: asked.append(options) or (lambda function: function))
-    assert _jit.compiled(len) is len
+    assert _jit.compiled(kernel) is kernel
     assert asked == [{"nogil": True, "error_model": "numpy", "cache": True}]

@@ -107,7 +107,7 @@ def hold(
     shrinks: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """`maskmend.patcher.guard.hold` into out [N, P, P]; `strengths` and `shrinks`, 1 + 2 * strength, are those of each patch."""
+    """`maskmend.patcher.guard.hold` into out [N, P, P]; each patch has its strength, and 1 + 2 * strength."""
     half = np.float32(0.5)
     for n in range(out.shape[0]):
         strength, shrink = strengths[n], shrinks[n]

@@ -16,7 +16,7 @@ from maskmend.patcher.evidence import Calibration
 from maskmend.patcher.field import fade
 from maskmend.patcher.guard import GuardResult, changed_pixels, edge_confidence, guard, hold
 from maskmend.service.options import EngineOptions
-from maskmend.service.proposal import Proposal, pieces_of, to_side
+from maskmend.service.proposal import Proposal, pieces_of, sides_of, to_side
 from maskmend.service.selection import selection_of
 from maskmend.service.stages import StageTimes
 
@@ -254,7 +254,7 @@ class Engine:
     def _votes(self, work: Proposal, boxes: NDArray[np.int32], patches: Patches, probabilities: Patches) -> Patches:
         """What is averaged: probabilities held back by the guard, and fading towards the patches' borders."""
         if self._options.guard:
-            known = self._known(work.refined, boxes, patches)
+            known = sides_of(work.refined, boxes, patches, self._refiner.padding)
             probabilities = hold(probabilities, known, self._selection.strength(work, probabilities, known))
         return fade(probabilities)
 
@@ -294,10 +294,3 @@ class Engine:
                         undone={**result.undone, "arbitrate": lost},
                     )
         return found
-
-    def _known(self, mask: Rle, boxes: NDArray[np.int32], patches: Patches) -> Patches:
-        """The mask in the boxes as -1 and +1, float32 [N, side, side], whatever size the network sees it in."""
-        side, padding = int(boxes[0, 2] - boxes[0, 0]), self._refiner.padding
-        if self._refiner.input_size == side + 2 * padding:
-            return patches[:, 3, padding : padding + side, padding : padding + side]
-        return np.stack([mask.crop(*box) for box in boxes.tolist()]).astype(np.float32) * 2 - 1

@@ -56,6 +56,21 @@ def to_side(probabilities: NDArray[np.float32], side: int) -> NDArray[np.float32
     return np.stack([cv2.resize(each, (side, side), interpolation=cv2.INTER_LINEAR) for each in probabilities])
 
 
+def sides_of(mask: Rle, boxes: NDArray[np.int32], patches: NDArray[np.float32], padding: int) -> NDArray[np.float32]:
+    """A mask in the boxes as -1 and +1, float32 [N, side, side], whatever size the network sees it in.
+
+    Args:
+        mask: of the image's size.
+        boxes: int32 [N, 4], squares of one side.
+        patches: float32 [N, 4, S, S] of these boxes, the mask in the last plane.
+        padding: px that the patches reach beyond the boxes on every side.
+    """
+    side = int(boxes[0, 2] - boxes[0, 0])
+    if patches.shape[-1] == side + 2 * padding:
+        return patches[:, 3, padding : padding + side, padding : padding + side]
+    return np.stack([mask.crop(*box) for box in boxes.tolist()]).astype(np.float32) * 2 - 1
+
+
 def pieces_of(group: list[Proposal], most: int) -> Iterator[list[tuple[Proposal, NDArray[np.int32]]]]:
     """The boxes of a group, int32 [n, 4], `most` at a time: a single ragged mask may have tens of thousands."""
     pieces: list[tuple[Proposal, NDArray[np.int32]]] = []
