@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 LOCK = Path(__file__).resolve().parents[1] / "requirements.lock"
-SECONDS = 300
+SECONDS = 60
 
 
 def main() -> int:

@@ -57,7 +57,10 @@ def side_by_side(
     try:
         while more or waiting:
             begun = [(future, size) for future, size in waiting if not future.done()]
-            if more and _has_room(len(waiting), begun, threads):
+            if waiting and waiting[0][0].done():
+                # Before anything else is read: what is done is soon in the journal, and seen.
+                yield _taken(waiting.popleft()[0], return_exceptions)
+            elif more and _has_room(len(waiting), begun, threads):
                 try:
                     image, masks = next(incoming)
                 except StopIteration:
@@ -70,8 +73,6 @@ def side_by_side(
                 waiting.append((workers.submit(work, image, masks, check), size))
                 # Held by nobody but who works on it.
                 del image, masks
-            elif waiting[0][0].done():
-                yield _taken(waiting.popleft()[0], return_exceptions)
             else:
                 wait([future for future, _ in begun], return_when=FIRST_COMPLETED)
     finally:

@@ -173,7 +173,7 @@ class Rle:
 
 
 def rle_of_runs(height: int, width: int, counts: NDArray[np.uint32]) -> Rle:
-    """A mask of canonical runs that a kernel just made, of a frame within the limits: not checked and copied once more."""
+    """A mask of canonical runs, uint32 [R], that a kernel just made for a frame within the limits: unchecked, not copied."""
     counts.flags.writeable = False
     made = object.__new__(Rle)
     made.__setstate__((height, width, counts))  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ def test_the_first_pass_is_that_of_the_engine(one: tuple[Path, Path]) -> None:
             self.provenance, self.calibration = refiner.provenance, refiner.calibration
 
         def forward(self, patches: np.ndarray) -> np.ndarray:
-            asked.append(patches)
+            asked.append(patches.copy())  # memory that the engine uses again
             return refiner.forward(patches)
 
     found = first_pass(image, mask, Watched(), 0.4)
