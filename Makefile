@@ -6,7 +6,7 @@ DIST ?= dist
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint format docs proto lock audit sbom dist clean coverage mutation
+.PHONY: demo test test-all lint format docs proto lock audit sbom dist clean coverage mutation
 
 demo: $(VENV)/.demo
 	$(BIN)/maskmend demo --output demo-output
@@ -14,6 +14,10 @@ demo: $(VENV)/.demo
 # One process per core: threads of PyTorch within each would only wait for one another.
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# With those that take a quarter of a minute and more each.
+test-all: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m ''
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -182,6 +182,8 @@ def test_ctrl_c_ends_a_job_that_can_be_resumed(run: Run, job: SmallJob, tmp_path
     output, journal = tmp_path / "out.json", tmp_path / "out.json.partial.jsonl"
     # Slowed down in the child, so that the signal lands midway.
     code = (
+        # Some that run tests have their children pass over the signal.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import time, maskmend.service.engine as e; old = e.Engine.propose\n"
         "def slow(*a):\n    time.sleep(0.5); yield from old(*a)\n"
         "e.Engine.propose = slow\nfrom maskmend.clients.cli import main; main()"

@@ -188,6 +188,7 @@ def test_a_graph_that_says_something_else_is_not_exported(small: Weights, tmp_pa
         compare(small, resolve_weights(other), sample(2, 128), runtime="onnx", precision="fp32")
 
 
+@pytest.mark.slow
 def test_a_compiled_package_says_what_the_network_says(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="AOTInductor is PyTorch's")
     if not any(map(shutil.which, ("g++", "c++", "clang++"))):

@@ -112,6 +112,7 @@ def test_a_worker_killed_midway_is_replaced(
     assert len(images) < len(begun(log)) <= len(images) + 2
 
 
+@pytest.mark.slow
 def test_an_image_that_kills_its_worker_is_given_up_and_the_others_are_not(
     long_job: SmallJob, tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ def test_an_image_that_kills_its_worker_is_given_up_and_the_others_are_not(
     assert len(begun(log)) <= 11 + 2 * backend.lost
 
 
+@pytest.mark.slow
 def test_a_driver_killed_midway_goes_on_where_the_journal_ends(
     long_job: SmallJob, tmp_path: Path, cluster: str
 ) -> None:
